@@ -1,0 +1,30 @@
+# Two commands do everything: `make demo` shows the main job, `make test` passes the tests.
+# Each sets up what it needs through scripts in tools that the machine has; see docs/install.md.
+SHELL := /bin/bash
+VENV ?= .venv
+PY := $(VENV)/bin/python
+
+.PHONY: demo test check bench setup packages clean
+demo: setup
+	@$(PY) -m lockgate demo
+
+test: setup packages check
+	@$(PY) -m pytest -q -rs
+
+check: setup
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/mypy
+	@$(PY) -m proxy.schema --check docs/policy.schema.json
+	@./setup.sh windows || echo "warning: the Windows resolution could not be checked (package index not reachable?)"
+
+bench: setup packages
+	@bench/run.sh
+
+setup: $(VENV)/.ready
+$(VENV)/.ready: pyproject.toml setup.sh
+	@./setup.sh venv $(VENV)
+
+packages:
+	@./setup.sh packages
+
+clean:
+	rm -rf $(VENV) build *.egg-info .ruff_cache .mypy_cache .pytest_cache

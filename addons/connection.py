@@ -1,0 +1,39 @@
+"""What is known of a connection before anything is dialled: the subject of the `connection` hook."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The program at the client's end; fields that could not be learnt are empty.
+
+    `parents` are the executables of its ancestors, nearest first.  `ended` says that the process was gone before it
+    could be looked at, so that only the pid is sure.
+    """
+
+    pid: int
+    exe: str = ""
+    cmdline: tuple[str, ...] = ()
+    user: str = ""
+    uid: int | None = None
+    parents: tuple[str, ...] = ()
+    cgroup: str = ""
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection of an application, by its ClientHello and its original destination.
+
+    `host` is the server name it asks for (SNI, lower case, no trailing dot), `address` the numeric address and port
+    that it dialled, `client` its own end, `alpn` the protocols offered, `ja4` the fingerprint of its hello.
+    """
+
+    host: str | None
+    address: tuple[str, int]
+    client: tuple[str, int]
+    process: Process | None = None
+    tls: bool = True
+    alpn: tuple[str, ...] = ()
+    ja4: str | None = None
+    labels: set[str] = field(default_factory=set)

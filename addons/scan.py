@@ -1,0 +1,278 @@
+r"""Find many patterns in a stream of bytes, with the same answer however the stream is cut.
+
+Theory of operation.  A *match* of a pattern is a position at which its expression matches, judged by Python's `re` on
+the text itself.  Trying 200 expressions everywhere is hopeless, so an engine says where to look: Hyperscan (Vectorscan)
+reports where matches end, the fallback where keywords begin.  An engine may point at too much, never at too little.
+A position is judged once, when the `REACH` bytes behind it have come or the stream has ended: what is judged is thus a
+fixed piece of the text, whatever the engine and the size of the chunks.
+
+A pattern is written in the dialect that `re` and Hyperscan share; it must not match more than `longest` bytes, look
+further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean the end of what has come so far.
+"""
+
+import importlib
+import re
+from bisect import insort
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+#: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
+#: value is reported before its first byte has left.
+REACH: Final = 2048
+#: How far a pattern, or what accepts its matches, may look before and behind a match.
+LOOK: Final = 64
+#: What is kept of the text already seen: a position waits for REACH bytes, its match may begin `before` its keyword.
+CARRY: Final = REACH + 1024
+
+#: Scanners kept for use again.
+FREE: Final = 64
+
+#: From where to where (absolute, inclusive) matches of a pattern, given by its index, may begin.
+Region = tuple[int, int, int]
+#: Fed with the text in pieces, and at last with b"", after which it may serve another text.
+Trigger = Callable[[bytes], list[Region]]
+
+
+def anything(_match: re.Match[bytes]) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """An expression, whose first group (else the whole) is the value.
+
+    Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
+    `accept` is the last word on a match: entropy, check digits, context.  `trigger` is what Hyperscan, which ignores
+    lookarounds, shall look for in place of the expression where that saves many vain reports: something that ends in or
+    at the end of every match.
+    """
+
+    name: str
+    regex: bytes
+    keywords: tuple[bytes, ...] = ()
+    before: int = 0
+    longest: int = 256
+    accept: Callable[[re.Match[bytes]], bool] = anything
+    trigger: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
+            raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hit:
+    """A value found: absolute offsets, the index of its pattern, and its first bytes."""
+
+    start: int
+    pattern: int
+    end: int
+    head: bytes
+
+
+class Engine(Protocol):
+    """Where to look; compiled once, opened for each stream."""
+
+    def open(self) -> Trigger: ...
+
+
+class Perscan:
+    """Hyperscan by pyperscan (Linux, macOS)."""
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        pyperscan = importlib.import_module("pyperscan")
+        flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
+        self._longest = [p.longest for p in patterns]
+        self._free: list[Trigger] = []
+        self._database = pyperscan.StreamDatabase(
+            *(pyperscan.Pattern(p.trigger or shortest(p.regex), flag, tag=i) for i, p in enumerate(patterns))
+        )
+
+    def open(self) -> Trigger:
+        if self._free:
+            return self._free.pop()
+        ends: list[tuple[int, int]] = []
+        scanner = self._database.build(ends, self._on_match)
+
+        def trigger(data: bytes) -> list[Region]:
+            if data:
+                return _regions(scanner.scan, ends, self._longest, data)
+            # To make a scanner takes ten times as long as to scan the head of a request.
+            scanner.reset()
+            ends.clear()
+            if len(self._free) < FREE:
+                self._free.append(trigger)
+            return []
+
+        return trigger
+
+    def _on_match(self, ends: list[tuple[int, int]], pattern: int, _start: int, end: int) -> object:
+        ends.append((pattern, end))
+        return self._go_on
+
+
+class Hyperscan:
+    """Hyperscan by the package of that name (Windows, which pyperscan does not serve)."""
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        hyperscan = importlib.import_module("hyperscan")
+        self._longest = [p.longest for p in patterns]
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM)
+        self._database.compile(
+            expressions=[p.trigger or shortest(p.regex) for p in patterns],
+            ids=list(range(len(patterns))),
+            flags=[hyperscan.HS_FLAG_PREFILTER] * len(patterns),
+        )
+
+    def open(self) -> Trigger:
+        ends: list[tuple[int, int]] = []
+        stream = self._database.stream(match_event_handler=self._on_match, context=ends)
+        stream.__enter__()
+
+        def trigger(data: bytes) -> list[Region]:
+            # The stream does not keep its database alive: this function does, by `self`.
+            return _regions(stream.scan, ends, self._longest, data) if data else []
+
+        return trigger
+
+    @staticmethod
+    def _on_match(pattern: int, _start: int, end: int, _flags: int, ends: list[tuple[int, int]]) -> None:
+        ends.append((pattern, end))
+
+
+def shortest(regex: bytes) -> bytes:
+    """Return the expression without its open end: one report where the shortest match ends, not one a byte."""
+    return re.sub(rb"\{([1-9]\d*),\d+\}(\)?)(?:\(\?!(?:[^()]|\(\?:[^()]*\))*\))?$", rb"{\1}\2", regex)
+
+
+def _regions(
+    scan: Callable[[bytes], object], ends: list[tuple[int, int]], longest: list[int], data: bytes
+) -> list[Region]:
+    scan(data)
+    if not ends:
+        return []
+    regions = [(pattern, max(0, end - longest[pattern]), end) for pattern, end in ends]
+    ends.clear()
+    return regions
+
+
+class Keywords:
+    """The fallback without SIMD code: keywords by Aho-Corasick."""
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        ahocorasick = importlib.import_module("ahocorasick_rs")
+        pairs = [(word, i, p.before) for i, p in enumerate(patterns) for word in p.keywords]
+        self._words = sorted({word for word, _, _ in pairs})
+        self._used_by = {word: [(i, before) for w, i, before in pairs if w == word] for word in self._words}
+        self._automaton = ahocorasick.BytesAhoCorasick(self._words or [b"\0never"])
+        self._overlap = max(map(len, self._words), default=1) - 1
+        self._everywhere = [i for i, p in enumerate(patterns) if not p.keywords]
+
+    def open(self) -> Trigger:
+        seen, tail = 0, b""
+
+        def trigger(data: bytes) -> list[Region]:
+            nonlocal seen, tail
+            text = tail + data.lower()
+            base = seen - len(tail)
+            regions = [(i, 0, seen + len(data)) for i in self._everywhere]
+            for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
+                if end > len(tail):
+                    at = base + start
+                    regions += [(i, max(0, at - before), at) for i, before in self._used_by[self._words[number]]]
+            seen += len(data)
+            tail = text[-self._overlap :] if self._overlap else b""
+            return regions
+
+        return trigger
+
+
+def engine(patterns: Sequence[Pattern]) -> Engine:
+    """Compile the patterns for the best engine that is installed."""
+    kinds: Iterable[type[Perscan | Hyperscan | Keywords]] = (Perscan, Hyperscan)
+    for kind in kinds:
+        try:
+            return kind(patterns)
+        except ImportError:
+            continue
+    return Keywords(patterns)
+
+
+class PatternSet:
+    """Patterns, compiled once; `stream()` for each text."""
+
+    def __init__(self, patterns: Sequence[Pattern], kind: Callable[[Sequence[Pattern]], Engine] = engine) -> None:
+        self.patterns = tuple(patterns)
+        self.expressions = [re.compile(p.regex) for p in self.patterns]
+        self._engine = kind(self.patterns)
+
+    def stream(self) -> "Stream":
+        return Stream(self, self._engine.open())
+
+
+class Stream:
+    """One text, in pieces."""
+
+    def __init__(self, patterns: PatternSet, trigger: Trigger) -> None:
+        self._set = patterns
+        self._trigger: Trigger | None = trigger
+        self._tail = b""
+        self._seen = 0
+        self._waiting: dict[int, list[tuple[int, int]]] = {}
+        self._judged: dict[int, int] = {}
+        self._found: list[Hit] = []
+
+    def feed(self, data: bytes) -> list[Hit]:
+        """Return the hits that are now certain, in the order of their values; b"" ends the text."""
+        if self._trigger is None:
+            return []
+        for pattern, low, high in self._trigger(data):
+            self._add(pattern, low, high)
+        if not data:
+            self._trigger = None
+        base = self._seen - len(self._tail)
+        self._seen += len(data)
+        horizon = self._seen - REACH if data else self._seen
+        if self._waiting:
+            text = self._tail + data
+            for pattern in sorted(self._waiting):
+                self._judge(pattern, text, base, horizon)
+        self._tail = data[-CARRY:] if len(data) >= CARRY else (self._tail + data)[-CARRY:]
+        return self._due(horizon)
+
+    def _add(self, pattern: int, low: int, high: int) -> None:
+        regions = self._waiting.setdefault(pattern, [])
+        if regions and low <= regions[-1][1] + 1:
+            first, last = regions[-1]
+            regions[-1] = (first, max(high, last))
+        else:
+            regions.append((low, high))
+
+    def _judge(self, pattern: int, text: bytes, base: int, horizon: int) -> None:
+        """Try all starts up to the horizon; what lies beyond it goes on waiting."""
+        regions, later = self._waiting.pop(pattern), []
+        for low, high in regions:
+            low = max(low, self._judged.get(pattern, 0))
+            last = min(high, horizon)
+            if low <= last:
+                self._search(pattern, text, base, low, last)
+                self._judged[pattern] = last + 1
+            if high > horizon:
+                later.append((max(low, horizon + 1), high))
+        if later:
+            self._waiting[pattern] = later
+
+    def _search(self, pattern: int, text: bytes, base: int, low: int, last: int) -> None:
+        rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
+        at, stop = low - base, last - base + rule.longest + LOOK
+        while (match := expression.search(text, at, stop)) and match.start() <= last - base:
+            if rule.accept(match):
+                start, end = match.span(match.re.groups and 1)
+                insort(self._found, Hit(base + start, pattern, base + end, text[start : start + 8]))
+            at = match.start() + 1
+
+    def _due(self, horizon: int) -> list[Hit]:
+        count = next((i for i, hit in enumerate(self._found) if hit.start > horizon), len(self._found))
+        due, self._found = self._found[:count], self._found[count:]
+        return due

@@ -1,0 +1,117 @@
+"""The secrets rules: from the TOML file to patterns."""
+
+import base64
+import json
+import math
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from addons.scan import Pattern
+
+RULES: Final = Path(__file__).with_name("rules") / "secrets.toml"
+
+#: Where a word begins, in `datadog_key` as in `myDatadogKey`; "meraki" does not begin in "cameraKit".
+_WORD: Final = rb"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
+#: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
+#: `token := `, `<token>`, `"token" => '`.
+_BETWEEN: Final = rb"""[ \t\w.-]{0,24}["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|,|>|\|\|)[\s"'`(\\=]{0,6}"""
+#: A value ends where its alphabet does; this is a little more than the usual alphabets.
+_END: Final = rb"(?![\w+/=~-])"
+#: The longest name, what is between, and the value.
+_ASSIGNMENT: Final = 512
+
+#: Values that stand for a value, as in documentation and templates, and the hashes of lock files.
+_PLACEHOLDER: Final = re.compile(
+    rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
+    rb"|test_?key|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the file and the pattern made of it."""
+
+    id: str
+    pattern: Pattern
+    home: tuple[str, ...] = ()
+    weak: bool = False
+
+    def named_by(self, names: tuple[str, ...]) -> bool:
+        """True if a name is this rule's id or its group, the part before a dash: `aws`, `github`."""
+        return any(self.id == name or self.id.startswith(name + "-") for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Accept:
+    """The last word on a match: a value must look random, pass its check, and not stand for another."""
+
+    entropy: float = 0.0
+    digits: int = 0
+    check: Callable[[bytes], bool] = field(default=lambda _: True)
+
+    def __call__(self, match: re.Match[bytes]) -> bool:
+        value = match[match.re.groups and 1]
+        return (
+            sum(48 <= c <= 57 for c in value) >= self.digits
+            and entropy(value) >= self.entropy
+            and not _PLACEHOLDER.search(value)
+            and self.check(value)
+        )
+
+
+def entropy(value: bytes) -> float:
+    """Return the Shannon entropy in bits a byte."""
+    size = len(value)
+    return -sum(n / size * math.log2(n / size) for n in Counter(value).values())
+
+
+def is_jwt(value: bytes) -> bool:
+    """True if the first part is a JOSE header (RFC 7515, 4.1): a JSON object that names an algorithm."""
+    head = value.partition(b".")[0]
+    try:
+        header = json.loads(base64.urlsafe_b64decode(head + b"=" * (-len(head) % 4)))
+    except ValueError:
+        return False
+    return isinstance(header, dict) and "alg" in header
+
+
+def is_varied(value: bytes) -> bool:
+    """True if the value mixes kinds of characters as a random string does and as a word or path does not."""
+    words = re.split(rb"[^A-Za-z0-9]+", value)
+    longest = max(words, key=len)
+    return len(longest) >= 8 and bool(re.search(rb"\d[A-Za-z]|[A-Za-z]\d", longest))
+
+
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"jwt": is_jwt, "varied": is_varied}
+
+
+def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int) -> Rule:
+    check = {"check": _CHECKS[table["check"]]} if "check" in table else {}
+    accept = _Accept(table.get("entropy", 0.0), table.get("digits", 0), **check)
+    words = tuple(word.encode() for word in keywords)
+    pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept)
+    return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
+
+
+def _token(table: dict[str, Any]) -> Rule:
+    return _rule(table, table["regex"].encode(), table["keywords"], table.get("longest", 256))
+
+
+def _assignment(table: dict[str, Any]) -> Rule:
+    names = b"|".join(re.escape(name.encode()) for name in table["names"])
+    regex = _WORD + b"(?i:" + names + b")" + _BETWEEN + b"(" + table["value"].encode() + b")" + _END
+    return _rule(table, regex, table["names"], _ASSIGNMENT)
+
+
+@cache
+def load(path: Path = RULES) -> tuple[Rule, ...]:
+    """Return the rules of a file, in its order: when two match the same value, the first names it."""
+    tables = tomllib.loads(path.read_text("utf-8"))
+    made = [*map(_token, tables.get("token", ())), *map(_assignment, tables.get("assignment", ()))]
+    return tuple(sorted(made, key=lambda rule: rule.weak))

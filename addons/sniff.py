@@ -1,0 +1,130 @@
+"""What a body is, by its first bytes: the content kinds of the `content:` labels."""
+
+import re
+from typing import Final
+
+#: Bytes needed to tell; tar's mark is at 257.
+ENOUGH: Final = 512
+
+#: Kind, and the bytes at an offset, from each format's specification.
+SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
+    ("image/png", 0, b"\x89PNG\r\n\x1a\n"),
+    ("image/jpeg", 0, b"\xff\xd8\xff"),
+    ("image/gif", 0, b"GIF8"),
+    ("image/webp", 8, b"WEBP"),
+    ("image/bmp", 0, b"BM"),
+    ("image/tiff", 0, b"II*\0"),
+    ("image/tiff", 0, b"MM\0*"),
+    ("image/x-icon", 0, b"\0\0\1\0"),
+    ("image/avif", 4, b"ftypavif"),
+    ("image/heic", 4, b"ftyphei"),
+    ("audio/mpeg", 0, b"ID3"),
+    ("audio/ogg", 0, b"OggS"),
+    ("audio/flac", 0, b"fLaC"),
+    ("audio/wav", 8, b"WAVE"),
+    ("video/mp4", 4, b"ftyp"),
+    ("video/webm", 0, b"\x1aE\xdf\xa3"),
+    ("video/x-msvideo", 8, b"AVI "),
+    ("video/x-flv", 0, b"FLV\1"),
+    ("font/woff", 0, b"wOFF"),
+    ("font/woff2", 0, b"wOF2"),
+    ("font/otf", 0, b"OTTO"),
+    ("font/ttf", 0, b"\0\1\0\0\0"),
+    ("application/pdf", 0, b"%PDF-"),
+    ("application/postscript", 0, b"%!PS"),
+    ("application/rtf", 0, b"{\\rtf"),
+    ("application/ole", 0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+    ("application/zip", 0, b"PK\3\4"),
+    ("application/zip", 0, b"PK\5\6"),
+    ("application/gzip", 0, b"\x1f\x8b\x08"),
+    ("application/bzip2", 0, b"BZh"),
+    ("application/xz", 0, b"\xfd7zXZ\0"),
+    ("application/zstd", 0, b"\x28\xb5\x2f\xfd"),
+    ("application/7z", 0, b"7z\xbc\xaf\x27\x1c"),
+    ("application/rar", 0, b"Rar!\x1a\7"),
+    ("application/tar", 257, b"ustar"),
+    ("application/sqlite", 0, b"SQLite format 3\0"),
+    ("application/wasm", 0, b"\0asm"),
+    ("application/elf", 0, b"\x7fELF"),
+    ("application/mach-o", 0, b"\xcf\xfa\xed\xfe"),
+    ("application/java-class", 0, b"\xca\xfe\xba\xbe"),
+    ("application/parquet", 0, b"PAR1"),
+    ("application/pe", 0, b"MZ"),
+    ("text/private-key", 0, b"-----BEGIN "),
+)
+#: The inside of a zip that tells what it is: the name of its first entry.
+_ZIPS: Final = (
+    (b"word/", "application/docx"),
+    (b"xl/", "application/xlsx"),
+    (b"ppt/", "application/pptx"),
+    (b"mimetypeapplication/vnd.oasis.opendocument", "application/odf"),
+    (b"mimetypeapplication/epub+zip", "application/epub"),
+    (b"META-INF/", "application/jar"),
+    (b"[Content_Types].xml", "application/ooxml"),
+)
+_TEXTS: Final = (
+    ("text/html", re.compile(rb"(?i)<(?:!doctype html|html|head|body|script|title|div|p|h1)[\s>]")),
+    ("image/svg", re.compile(rb"(?i)(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<svg[\s>]")),
+    ("text/xml", re.compile(rb"<\?xml\s|<[A-Za-z][\w:.-]*[\s/>]")),
+    ("application/json", re.compile(rb"""\{\s*(?:"|\}|$)|\[\s*(?:["{\[\]\d-]|true|false|null|$)""")),
+    ("application/form", re.compile(rb"[\w.%+\[\]-]{1,64}=[^\s<>{}]*(?:&|$)")),
+    ("multipart/form-data", re.compile(rb"--[\w'()+,./:=?-]{1,70}\r\n")),
+)
+_CONTROL: Final = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+
+#: Declared types under which a sniffed kind may travel, by the parts of the type that say so.
+_DECLARED: Final = {
+    "application/zip": ("zip", "officedocument", "opendocument", "epub", "jar", "java-archive", "apk", "android"),
+    "application/ole": ("msword", "ms-excel", "ms-powerpoint", "ms-office", "msi"),
+    "application/pe": ("msdownload", "dosexec", "portable-executable", "x-exe"),
+    "application/elf": ("executable", "sharedlib"),
+    "application/gzip": ("gzip", "tgz", "x-tar", "gtar"),
+    "application/bzip2": ("bzip",),
+    "application/form": ("x-www-form-urlencoded",),
+    "application/docx": ("officedocument", "zip", "macroenabled"),
+    "application/xlsx": ("officedocument", "zip", "macroenabled"),
+    "application/pptx": ("officedocument", "zip", "macroenabled"),
+    "application/ooxml": ("officedocument", "zip", "macroenabled"),
+    "application/odf": ("opendocument", "zip"),
+    "application/jar": ("jar", "java-archive", "zip", "android"),
+}
+#: A declaration that claims nothing.
+_VAGUE: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-binary", "*/*")
+
+
+def kind(head: bytes) -> str:
+    """Return the kind of a body with these first bytes; `data` if they tell nothing."""
+    for name, offset, magic in SIGNATURES:
+        if head.startswith(magic, offset):
+            return _zip(head) if name == "application/zip" else name
+    if not head:
+        return "empty"
+    text = head[:ENOUGH].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _CONTROL.search(text):
+        return "data"
+    return next((name for name, form in _TEXTS if form.match(text)), "text/plain")
+
+
+def mismatch(declared: str, sniffed: str) -> bool:
+    """True if a Content-Type claims something that the bytes are not; text under any text type is no mismatch."""
+    declared = declared.partition(";")[0].strip().lower()
+    if declared in _VAGUE or sniffed in ("data", "empty"):
+        return False
+    if _is_text(sniffed):
+        return declared.startswith(("image/", "audio/", "video/", "font/")) and not declared.endswith("+xml")
+    family, _, name = sniffed.partition("/")
+    if family in ("image", "audio", "video", "font"):
+        return not declared.startswith((family, "application/font", "application/ogg", "video/", "application/mp4"))
+    return not any(word in declared for word in _DECLARED.get(sniffed, (name,)))
+
+
+def _is_text(sniffed: str) -> bool:
+    return sniffed.startswith(("text/", "multipart/")) or sniffed in (
+        "application/json",
+        "application/form",
+        "image/svg",
+    )
+
+
+def _zip(head: bytes) -> str:
+    return next((name for inside, name in _ZIPS if head.startswith(inside, 30)), "application/zip")

@@ -1,0 +1,101 @@
+"""What a filter may say: verdicts, findings and labels.
+
+A filter hook returns a `Verdict`, or None for "no opinion".  It never enforces anything itself: the chain does.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from mitmproxy import http
+
+from addons.connection import Connection
+
+#: Characters of a value that a sample may show; the rest never leaves the scanner, not even into a log.
+SAMPLE: Final = 4
+
+
+class Action(enum.StrEnum):
+    """What the chain shall do; `ALERT` alone lets the chain go on."""
+
+    ALLOW = "allow"
+    ALERT = "alert"
+    BLOCK = "block"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sensitive value: where it is and what it is, never the value itself.
+
+    `kind` is dotted (`secret.github`, `pii.credit_card`); `where` is `body`, `url` or `header:<name>`;
+    `start` and `end` are byte offsets in the decoded text that was scanned; `sample` comes from `masked()`.
+    """
+
+    rule: str
+    kind: str
+    where: str
+    start: int
+    end: int
+    sample: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An action, the reason that the user and the log will read, and what led to it."""
+
+    action: Action
+    reason: str
+    findings: tuple[Finding, ...] = ()
+
+
+def allow(reason: str) -> Verdict:
+    """Let it pass and ask no later filter."""
+    return Verdict(Action.ALLOW, reason)
+
+
+def alert(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
+    """Record it and go on."""
+    return Verdict(Action.ALERT, reason, findings)
+
+
+def block(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
+    """Refuse it with an answer that gives the reason."""
+    return Verdict(Action.BLOCK, reason, findings)
+
+
+def kill(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
+    """Close the connection without an answer."""
+    return Verdict(Action.KILL, reason, findings)
+
+
+#: Made fresh for each message; called with every decoded piece, then once with b"" for the end.
+BodyScanner = Callable[[bytes], Verdict | None]
+
+#: A scanner that returns this very object needs no more of the message; it is not called again, not even at the end.
+DONE: Final = Verdict(Action.ALLOW, "scanner is done")
+
+
+def masked(value: bytes) -> str:
+    """Return the first characters of a value, printable, and an ellipsis for all the rest."""
+    head = value[:SAMPLE].decode("ascii", "replace")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in head) + "…"
+
+
+def label(subject: http.HTTPFlow | Connection, name: str) -> None:
+    """Attach a label that later filters and rules can read; doing it twice is the same as once.
+
+    A flow's labels are a list in its metadata, where mitmproxy's `~meta` expression finds them.
+    """
+    if isinstance(subject, Connection):
+        subject.labels.add(name)
+    elif name not in (known := subject.metadata.setdefault("labels", [])):
+        known.append(name)
+
+
+def labels(subject: http.HTTPFlow | Connection) -> frozenset[str]:
+    """Return the labels attached so far."""
+    if isinstance(subject, Connection):
+        return frozenset(subject.labels)
+    return frozenset(subject.metadata.get("labels", ()))

@@ -1,0 +1,218 @@
+"""The filter chain: asks the filters in policy order and turns what they say, or fail to say, into decisions.
+
+Nothing here enforces; `stream.py` does.  A filter that raises, returns nonsense or misses its deadline has not given an
+opinion, so its rule's `on_error` speaks for it.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mitmproxy import flow as mitmflow
+from mitmproxy import http
+
+from addons.connection import Connection
+from addons.verdict import DONE, Action, BodyScanner, Finding, Verdict
+from proxy.deadline import Missed, limited
+from proxy.registry import Loaded
+
+#: A filter that misses this many deadlines in a row is not asked for `REST` seconds: its `on_error` answers for it
+#: at once, so that one hung filter does not cost every other connection its deadline again and again.
+PATIENCE = 3
+REST = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one rule decided, and why.  `failed` says that `on_error` spoke, not the filter."""
+
+    action: Action
+    rule: str
+    reason: str
+    findings: tuple[Finding, ...] = ()
+    failed: bool = False
+    monitored: Action | None = None     # in `mode: monitor`, what it would have done
+
+
+@dataclass(slots=True, eq=False)
+class Rule:
+    """A filter in its place in the chain."""
+
+    id: str
+    filter: object
+    matches: Callable[[http.HTTPFlow], bool] | None
+    monitor: bool
+    on_error: Action
+    deadline: float                     # seconds
+    buffer: int                         # bytes
+    misses: int = 0
+    resting_until: float = 0.0
+    hooks: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> "Rule":
+        rule = loaded.rule
+        hooks = {name: hook for name in HOOKS if callable(hook := getattr(loaded.filter, name, None))}
+        return cls(rule.id, loaded.filter, loaded.matches, rule.mode == "monitor", Action(rule.on_error),
+                   rule.deadline / 1000, rule.buffer, hooks=hooks)
+
+    def decision(self, verdict: Verdict) -> Decision | None:
+        if verdict is DONE:
+            return None
+        if self.monitor and verdict.action is not Action.ALERT:
+            reason = f"would {verdict.action}: {verdict.reason}"
+            return Decision(Action.ALERT, self.id, reason, verdict.findings, monitored=verdict.action)
+        return Decision(verdict.action, self.id, verdict.reason, verdict.findings)
+
+    def failure(self, what: str) -> Decision:
+        """The filter gave no opinion: `on_error` gives it."""
+        if self.monitor or self.on_error is Action.ALLOW:
+            return Decision(Action.ALERT, self.id, f"{what}; not filtered", failed=True)
+        return Decision(Action.BLOCK, self.id, what, failed=True)
+
+    def guarded(self, hook: Callable[..., Any], *args: object) -> Any:
+        """Call a hook under the deadline; return its result or, where it has none, a failed `Decision`."""
+        if self.misses >= PATIENCE:
+            if time.monotonic() < self.resting_until:
+                return self.failure("the filter keeps missing its deadline and is resting")
+            self.misses = 0
+        try:
+            result = limited(self.deadline, hook, *args)
+        except Missed:
+            return self.missed()
+        except BaseException as error:  # noqa: BLE001 a filter's SystemExit must not end the proxy either
+            return self.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
+        self.misses = 0
+        return result
+
+    def missed(self) -> Decision:
+        self.misses += 1
+        self.resting_until = time.monotonic() + REST
+        return self.failure(f"the filter missed its deadline of {self.deadline * 1000:.0f} ms")
+
+    def verdict(self, result: object) -> Decision | None:
+        """Turn a hook's result into a decision; anything but a verdict or None is a failure."""
+        match result:
+            case None | Decision():
+                return result
+            case Verdict():
+                return self.decision(result)
+            case _:
+                return self.failure(f"the filter returned {type(result).__name__}, not a verdict")
+
+
+#: The hooks the chain calls.  `connection`, `requestbody` and `responsebody` are ours, the others mitmproxy's.
+HOOKS = ("connection", "requestheaders", "requestbody", "request", "responseheaders", "responsebody", "response",
+         "websocket_start", "websocket_message", "websocket_end", "error")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its response on their way through the chain that was in force when it began."""
+
+    flow: http.HTTPFlow
+    rules: tuple[Rule, ...]
+    decision: Decision | None = None    # the final one: allow, block or kill
+    alerts: list[Decision] = field(default_factory=list)
+    skipped: set[tuple[str, str]] = field(default_factory=set)      # (rule, hook) passed over: its message grew too big
+
+    def note(self, decision: Decision | None) -> bool:
+        """Keep a decision; return whether it is final."""
+        if decision is None:
+            return False
+        if decision.action is Action.ALERT:
+            self.alerts.append(decision)
+            return False
+        self.decision = decision
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        return self.decision is not None and self.decision.action is not Action.ALLOW
+
+    def asking(self, hook: str) -> Iterable[Rule]:
+        """The rules that have this hook and match, in order, up to the one that allowed."""
+        if self.decision is not None and self.decision.action is not Action.ALLOW:
+            return
+        for rule in self.rules:
+            if hook in rule.hooks and (rule.id, hook) not in self.skipped and self.applies(rule):
+                yield rule
+            if self.decision is not None and rule.id == self.decision.rule:
+                return
+
+    def applies(self, rule: Rule) -> bool:
+        if rule.matches is None:
+            return True
+        matched = rule.guarded(rule.matches, self.flow)
+        return matched if isinstance(matched, bool) else True   # an expression that fails must not be a way round
+
+    async def ask(self, hook: str) -> None:
+        """Call one hook of every rule that has it, until one decides."""
+        for rule in self.asking(hook):
+            before = self.flow.response
+            result = rule.guarded(rule.hooks[hook], self.flow)
+            if inspect.isawaitable(result):
+                result = await self._wait(rule, result)
+            if self.note(rule.verdict(result)) or self._acted(rule, before):
+                return
+
+    async def _wait(self, rule: Rule, result: Any) -> object:
+        try:
+            async with asyncio.timeout(rule.deadline):
+                return await result
+        except TimeoutError:
+            return rule.missed()
+        except Exception as error:
+            return rule.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
+
+    def _acted(self, rule: Rule, before: http.Response | None) -> bool:
+        """A stock mitmproxy addon acts on the flow itself: it answered or killed it."""
+        error = self.flow.error
+        if error is not None and error.msg == mitmflow.Error.KILLED_MESSAGE:
+            return self.note(Decision(Action.KILL, rule.id, "killed by the addon"))
+        if before is None and self.flow.response is not None:
+            return self.note(Decision(Action.BLOCK, rule.id, "answered by the addon"))
+        return False
+
+    def scanners(self, hook: str) -> list[tuple[Rule, BodyScanner]]:
+        """The body scanners of the rules that want this message; a rule that fails to give one decides at once."""
+        found: list[tuple[Rule, BodyScanner]] = []
+        for rule in self.asking(hook):
+            scanner = rule.guarded(rule.hooks[hook], self.flow)
+            if scanner is None:
+                continue
+            if callable(scanner):
+                found.append((rule, scanner))
+            elif self.note(rule.verdict(scanner)):
+                break
+        return found
+
+    def buffering(self, hook: str) -> list[Rule]:
+        """The rules whose hook needs the whole message."""
+        return list(self.asking(hook))
+
+
+class Chain:
+    """The filters of one policy, in order."""
+
+    def __init__(self, loaded: Sequence[Loaded]) -> None:
+        self.rules = tuple(Rule.of(item) for item in loaded)
+        self._connection = tuple(rule for rule in self.rules if "connection" in rule.hooks)
+
+    def begin(self, flow: http.HTTPFlow) -> Exchange:
+        return Exchange(flow, self.rules)
+
+    def connection(self, connection: Connection) -> tuple[Decision | None, list[Decision]]:
+        """Ask before anything is dialled; return the final decision, if any, and the alerts on the way."""
+        alerts: list[Decision] = []
+        for rule in self._connection:
+            decision = rule.verdict(rule.guarded(rule.hooks["connection"], connection))
+            if decision is None:
+                continue
+            if decision.action is not Action.ALERT:
+                return decision, alerts
+            alerts.append(decision)
+        return None, alerts

@@ -1,0 +1,107 @@
+"""The proxy's end of the control channel: heartbeats out, and whose connection is this?"""
+
+import asyncio
+import contextlib
+import logging
+import pwd
+import socket
+from functools import lru_cache
+
+from addons.connection import Process
+from proxy.destination import Address
+from redirector import owner, wire
+
+log = logging.getLogger(__name__)
+
+#: Seconds without a sign of life from the redirector until it counts as gone; it answers each heartbeat.
+SILENCE_LIMIT = 3.0
+
+
+class Lost(Exception):
+    """The redirector has gone or failed: its rules went with it, or the guard holds."""
+
+
+class Channel:
+    """Heartbeats come from the event loop itself, so that a proxy that hangs is one that falls silent."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sock.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._decoder = wire.Decoder()
+        self._asked: dict[int, asyncio.Future[Process | None]] = {}
+        self._next = 0
+        self._heard = self._loop.time()
+        self.ready: asyncio.Future[wire.Ready] = self._loop.create_future()
+
+    async def run(self) -> None:
+        """Serve until the redirector goes; raises `Lost`."""
+        beat = self._loop.create_task(self._beat())
+        try:
+            while data := await self._loop.sock_recv(self._sock, wire.MAX_LINE):
+                self._heard = self._loop.time()
+                for message in self._decoder.feed(data):
+                    self._take(message)
+            raise Lost("the redirector ended")
+        except (OSError, wire.ProtocolError) as error:
+            raise Lost(f"the redirector's channel failed: {error}") from None
+        finally:
+            beat.cancel()
+
+    def _take(self, message: wire.Message) -> None:
+        match message:
+            case wire.Ready():
+                self.ready.set_result(message)
+            case wire.Failed():
+                raise Lost(message.reason)
+            case wire.Owner():
+                if (future := self._asked.pop(message.id, None)) and not future.done():
+                    future.set_result(described(message.process))
+
+    async def _beat(self) -> None:
+        while True:
+            self._send(wire.Heartbeat())
+            await asyncio.sleep(wire.HEARTBEAT_INTERVAL)
+            if self._loop.time() - self._heard > SILENCE_LIMIT:
+                log.error("the redirector has been silent for %.0f s", SILENCE_LIMIT)
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
+                return
+
+    def _send(self, message: wire.Message) -> None:
+        with contextlib.suppress(OSError):      # a full or closed channel shows as silence, there and here
+            self._sock.send(wire.encode(message))
+
+    def owner(self, client: Address, server: Address) -> asyncio.Future[Process | None]:
+        """Ask whose socket it is; the answer is None where the redirector knows none."""
+        self._next += 1
+        future = self._asked[self._next] = self._loop.create_future()
+        future.add_done_callback(lambda _, key=self._next: self._asked.pop(key, None))  # type: ignore[misc]
+        self._send(wire.Lookup(self._next, client, server))
+        return future
+
+    def stop(self) -> None:
+        """An orderly end: rules and guard go."""
+        self._send(wire.Stop())
+
+
+def own_lookup(client: Address, server: Address) -> asyncio.Future[Process | None]:
+    """Without a redirector: what this user may see for itself, which is its own processes."""
+    loop = asyncio.get_running_loop()
+    return loop.run_in_executor(None, lambda: described(owner.find(client, server)))  # type: ignore[return-value]
+
+
+def described(found: wire.Process | None) -> Process | None:
+    """The redirector's words in ours: parents by name."""
+    if found is None:
+        return None
+    return Process(pid=found.pid or 0, exe=found.exe, cmdline=found.cmdline, user=found.user or _name(found.uid),
+                   uid=found.uid, parents=tuple(map(str, found.parents)), cgroup=found.cgroup, ended=found.ended)
+
+
+@lru_cache(256)
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

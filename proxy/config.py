@@ -1,0 +1,19 @@
+"""What the launcher tells the worker: in a module of its own, so that the launcher need not load the engine."""
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`listen`: host and port pairs, port 0 for a free one; `channel`: descriptor of the control channel, if any."""
+
+    state: str
+    policy: str | None
+    explicit: bool
+    listen: list[tuple[str, int]]
+    channel: int | None = None
+    strict: bool = False                # refuse policy and filter files that others may write: root started us
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"

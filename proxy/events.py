@@ -1,0 +1,257 @@
+"""What was decided, as plain dicts in the field names of Suricata's EVE, so that existing tools read them.
+
+A connection's event has the type `tls`, a request's `http`; whatever was blocked, killed or alerted is an `alert`; our
+own life is `lockgate`. Nothing secret gets in: findings carry masked samples, and the places that would repeat the
+value (URL, user agent, command line) are masked here.
+
+Source of the names: Suricata user guide, "EVE JSON Format".
+"""
+
+import dataclasses
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import unquote_to_bytes
+
+from mitmproxy import http
+
+from addons.connection import Connection, Process
+from addons.verdict import SAMPLE, Action, Finding
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U: it will be read out over the telephone
+ALERTS = frozenset({"alert", "block", "kill"})
+#: Characters kept of what a client may make as long as it likes.
+MAX_URL, MAX_AGENT, MAX_COMMAND = 4096, 512, 1024
+UNMASKED_ARGUMENT = re.compile(r"[a-z][a-z-]{0,15}|(\.{0,2}/|~)[^\s=]*")  # a word, a path
+URL = re.compile(r"(?P<scheme>https?://)([^/?#]*@)?(?P<host>[^/?#@]*)")
+ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was decided: `verdict` is inspect, bypass, allow, alert, block or kill; `filter` the id of the rule.
+
+    `monitored` is what a rule in `mode: monitor` would have done; `failed` says that its `on_error` spoke.
+    """
+
+    verdict: str
+    filter: str = ""
+    reason: str = ""
+    incident: str = ""
+    findings: tuple[Finding, ...] = ()
+    monitored: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A request and what became of it; lengths in bytes of body as sent."""
+
+    hostname: str
+    url: str
+    http_method: str
+    protocol: str
+    status: int | None = None
+    http_user_agent: str = ""
+    http_content_type: str = ""
+    length: int | None = None
+    request_length: int | None = None
+
+
+def incident() -> str:
+    """Return an id of 50 random bits that a person can copy: ten letters and digits."""
+    return "".join(secrets.choice(CROCKFORD) for _ in range(10))
+
+
+def normal_incident(text: str) -> str:
+    """Return an id as `incident` writes it, however it was typed (Crockford: I and L are 1, O is 0)."""
+    return text.upper().replace("-", "").translate(str.maketrans("ILO", "110"))
+
+
+def new_flow_id() -> int:
+    """Return a number that ties the events of one connection together, exact in every JSON reader."""
+    return secrets.randbits(53)
+
+
+def connection_event(
+    conn: Connection, outcome: Outcome, *, flow_id: int, tls_version: str = "", ja3: str = ""
+) -> Event:
+    """Describe the verdict on a connection."""
+    return _event("tls" if conn.tls else "tcp", conn, outcome, flow_id, tls_version, ja3, sorted(conn.labels))
+
+
+def http_event(
+    conn: Connection,
+    outcome: Outcome,
+    request: Http,
+    *,
+    flow_id: int,
+    labels: Iterable[str] = (),
+    tls_version: str = "",
+) -> Event:
+    """Describe what became of a request."""
+    event = _event("http", conn, outcome, flow_id, tls_version, "", sorted({*conn.labels, *labels}))
+    event["app_proto"] = "http2" if request.protocol.startswith("HTTP/2") else "http"
+    event["http"] = _filled(request)
+    return event
+
+
+def lifecycle_event(what: str, detail: str = "") -> Event:
+    """Describe something that happened to lockgate itself: started, reloaded, stopped, events lost."""
+    return {"timestamp": _now(), "event_type": "lockgate", "lockgate": {"event": what, "reason": detail}}
+
+
+def http_part(
+    request: http.Request,
+    response: http.Response | None,
+    host: str,
+    findings: Sequence[Finding] = (),
+    *,
+    sent: int | None = None,
+    received: int | None = None,
+) -> Http:
+    """Take from a request what its event tells, masked where a finding lies; `sent` and `received` are bytes."""
+    agent = request.headers.get("user-agent", "")
+    if any(finding.where == "header:user-agent" for finding in findings):
+        agent = agent[:SAMPLE] + "…"
+    return Http(
+        hostname=host,
+        url=mask_url(request.data.path, findings)[:MAX_URL],
+        http_method=request.method,
+        protocol=request.http_version,
+        status=response.status_code if response else None,
+        http_user_agent=agent[:MAX_AGENT],
+        http_content_type=response.headers.get("content-type", "")[:MAX_AGENT] if response else "",
+        length=received,
+        request_length=sent,
+    )
+
+
+def mask_url(path: bytes, findings: Iterable[Finding]) -> str:
+    """Return path and query with every finding's value masked, as often and however encoded it is there.
+
+    A finding's offsets belong to one of the readings that were scanned: the path as it is, or with percent-encoding
+    taken off once or twice. The one that shows its sample is it; if none does, nothing of the path is shown.
+    """
+    findings = [finding for finding in findings if finding.where == "url"]
+    views = list(_views(path)) if findings else []
+    hidden: set[int] = set()
+    for finding in findings:
+        sample = finding.sample.removesuffix("…").encode()
+        values = {text[finding.start : finding.end] for text, _ in views}
+        values = {value for value in values if value and value.startswith(sample)}
+        if not values:
+            return "…"
+        for text, places in views:
+            for match in re.finditer(b"|".join(map(re.escape, values)), text):
+                hidden.update(range(places[min(match.start() + SAMPLE, match.end())], places[match.end()]))
+    return re.sub("\0+", "…", "".join("\0" if i in hidden else chr(c) for i, c in enumerate(path)))
+
+
+def _views(path: bytes) -> Iterator[tuple[bytes, list[int]]]:
+    """Yield each reading of the path with the place of each of its bytes, and of its end, in the path itself."""
+    text, places = path, [*range(len(path) + 1)]
+    for _ in range(3):
+        yield text, places
+        starts = [match.start() for match in ESCAPE.finditer(text)]
+        inside = {start + offset for start in starts for offset in (1, 2)}
+        text, places = unquote_to_bytes(text), [place for i, place in enumerate(places) if i not in inside]
+
+
+def mask_command(arguments: Sequence[str]) -> str:
+    """Return a command line without the values in it: `curl -d AKIA… https://host.example/…`."""
+    return " ".join([*arguments[:1], *map(_mask_argument, arguments[1:])])[:MAX_COMMAND]
+
+
+def _mask_argument(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    if name.startswith("--") and equals:
+        return f"{name}={_mask_argument(value)}"
+    if (name.startswith("--") and not equals) or UNMASKED_ARGUMENT.fullmatch(argument):
+        return argument
+    if url := URL.match(argument):
+        return f"{url['scheme']}{url['host']}/…"
+    return argument if len(argument) <= SAMPLE else argument[:SAMPLE] + "…"
+
+
+def line(event: Event) -> str:
+    """Render an event for a person, on one line, with nothing in it that a terminal would obey."""
+    ours, process = event.get("lockgate", {}), event.get("process", {})
+    app = f"{process['exe'].rpartition('/')[2] or '?'}({process['pid']})" if process else "-"
+    words = [event["timestamp"][:19].replace("T", " "), f"{ours.get('verdict') or ours.get('event', ''):7}", app]
+    words.append(_subject(event))
+    if ours.get("filter"):
+        words.append(f"{ours['filter']}:")
+    words.append(ours.get("reason", ""))
+    if ours.get("incident"):
+        words.append(f"[{ours['incident']}]")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(filter(None, words)))
+
+
+def _subject(event: Event) -> str:
+    if request := event.get("http"):
+        scheme = "https" if "tls" in event else "http"
+        status = f" {request['status']}" if "status" in request else ""
+        return f"{request['http_method']} {scheme}://{request['hostname']}{request['url']}{status}"
+    if "dest_ip" in event:
+        return f"{event.get('tls', {}).get('sni') or event['dest_ip']}:{event['dest_port']}"
+    return ""
+
+
+def _event(
+    kind: Literal["tls", "tcp", "http"],
+    conn: Connection,
+    outcome: Outcome,
+    flow_id: int,
+    tls_version: str,
+    ja3: str,
+    labels: list[str],
+) -> Event:
+    event: Event = {
+        "timestamp": _now(),
+        "event_type": "alert" if outcome.verdict in ALERTS else kind,
+        "flow_id": flow_id,
+        "src_ip": conn.client[0],
+        "src_port": conn.client[1],
+        "dest_ip": conn.address[0],
+        "dest_port": conn.address[1],
+        "proto": "TCP",
+        "app_proto": kind,
+        "lockgate": _filled(outcome),
+    }
+    if conn.tls:
+        tls = {"sni": conn.host, "version": tls_version, "alpn": list(conn.alpn), "ja4": conn.ja4}
+        event["tls"] = {name: value for name, value in tls.items() if value} | ({"ja3": {"hash": ja3}} if ja3 else {})
+    if conn.process is not None:
+        event["process"] = _process(conn.process)
+    if labels:
+        event["labels"] = labels
+    if outcome.verdict in ALERTS:
+        event["alert"] = {
+            "action": "allowed" if outcome.verdict == Action.ALERT else "blocked",
+            "signature": outcome.filter,
+            "category": outcome.findings[0].kind if outcome.findings else "policy",
+        }
+    return event
+
+
+def _process(process: Process) -> Event:
+    command = mask_command(process.cmdline)
+    return {"pid": process.pid, "exe": process.exe} | _filled(dataclasses.replace(process, cmdline=())) | (
+        {"cmdline": command} if command else {}
+    )
+
+
+def _filled(record: Any) -> Event:
+    """Return the fields of a dataclass that say something; findings as dicts, other tuples as lists."""
+    values = dataclasses.asdict(record).items()
+    return {name: value for name, value in values if value not in (None, "", ()) and value is not False}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

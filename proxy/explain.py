@@ -1,0 +1,217 @@
+"""`lockgate explain`: a dry run of one request, or many, through a policy; nothing is dialled."""
+
+import argparse
+import asyncio
+import ipaddress
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mitmproxy import connection as mitm
+from mitmproxy import http
+
+from addons.connection import Connection, Process
+from addons.verdict import Action, labels
+from proxy import deadline
+from proxy.chain import Chain, Decision, Exchange
+from proxy.options import UsageError
+from proxy.policy import default_policy, load
+from proxy.registry import build
+from proxy.schema import Policy
+
+#: Bytes of the body shown to the filters at once, as they would come from the network.
+CHUNK = 64 * 1024
+
+#: What a browser says of the kind of resource it asks for (Fetch Metadata), by the names that filter lists use.
+DESTINATIONS = {"xmlhttprequest": "empty", "subdocument": "iframe", "stylesheet": "style", "media": "video",
+                "ping": "empty", "websocket": "websocket", "other": "empty"}
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request that might be made."""
+
+    url: str
+    method: str = "GET"
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+    app: str | None = None
+    source: str | None = None
+    type: str | None = None
+
+    def flow(self) -> http.HTTPFlow:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+            raise UsageError(f"not a URL of http or https: {self.url!r}")
+        client = mitm.Client(peername=("127.0.0.1", 0), sockname=("127.0.0.1", 0))
+        server = mitm.Server(address=(parts.hostname, parts.port or self.port))
+        flow = http.HTTPFlow(client, server)
+        url = self.url.replace("ws", "http", 1) if parts.scheme.startswith("ws") else self.url
+        headers = [(b"host", parts.netloc.rpartition("@")[2].encode("idna" if parts.netloc.isascii() else "utf-8"))]
+        headers += [(name.strip().lower().encode(), value.strip().encode()) for name, value in self.headers]
+        if self.source:
+            headers.append((b"referer", self.source.encode()))
+        if self.type:
+            headers.append((b"sec-fetch-dest", DESTINATIONS.get(self.type, self.type).encode()))
+        if self.body:
+            headers.append((b"content-length", str(len(self.body)).encode()))
+        flow.request = http.Request.make(self.method, url, b"", headers)
+        flow.metadata["process"] = self.process
+        return flow
+
+    @property
+    def port(self) -> int:
+        return 443 if urlsplit(self.url).scheme in ("https", "wss") else 80
+
+    @property
+    def process(self) -> Process | None:
+        return Process(0, exe=self.app) if self.app else None
+
+    def connection(self) -> Connection:
+        parts = urlsplit(self.url)
+        host = (parts.hostname or "").rstrip(".").lower()
+        try:
+            ipaddress.ip_address(host)
+            name, address = None, host
+        except ValueError:
+            name, address = host, ""
+        return Connection(name, (address, parts.port or self.port), ("127.0.0.1", 0), self.process,
+                          tls=parts.scheme in ("https", "wss"))
+
+
+async def judge(policy: Policy, chain: Chain, asked: Asked) -> dict[str, Any]:
+    """Return the verdict, the rule and reason behind it, what every rule said, and the labels."""
+    connection = asked.connection()
+    verdict, rule, reason = policy.connection_verdict(connection)
+    if verdict == "block":
+        return _answer(asked, "block", rule, reason, [])
+    decision, alerts = chain.connection(connection)
+    if decision is not None and decision.action is not Action.ALLOW:
+        return _answer(asked, "block", decision.rule, decision.reason, alerts)
+    if verdict == "bypass":
+        return _answer(asked, "bypass", rule, reason, alerts)
+    exchange = chain.begin(asked.flow())
+    exchange.alerts.extend(alerts)
+    await exchange.ask("requestheaders")
+    if asked.body and exchange.decision is None:
+        _show_body(exchange, asked.body)
+    if exchange.decision is None:
+        exchange.flow.request.raw_content = asked.body
+        await exchange.ask("request")
+    final = exchange.decision
+    answer = _answer(asked, final.action if final else "pass", final.rule if final else "",
+                     final.reason if final else "no filter objects", exchange.alerts)
+    answer["findings"] = [_finding(f) for d in (*exchange.alerts, *([final] if final else [])) for f in d.findings]
+    answer["labels"] = sorted(labels(exchange.flow))
+    answer["rules"] = _said(chain, exchange)
+    return answer
+
+
+def _show_body(exchange: Exchange, body: bytes) -> None:
+    from proxy.session import Transfer
+
+    transfer = Transfer(exchange, "")
+    transfer.open_upload()
+    upload = transfer.upload
+    if upload is None:
+        return
+    for start in range(0, len(body), CHUNK):
+        if upload.feed(body[start : start + CHUNK])[1]:
+            return
+    upload.end()
+
+
+def _finding(finding: Any) -> dict[str, Any]:
+    return {"kind": finding.kind, "rule": finding.rule, "where": finding.where, "offset": finding.start,
+            "sample": finding.sample}
+
+
+def _said(chain: Chain, exchange: Exchange) -> list[dict[str, str]]:
+    """Each rule in order: what it decided, or why it did not."""
+    spoken = {d.rule: d for d in (*exchange.alerts, *([exchange.decision] if exchange.decision else []))}
+    rows, final = [], exchange.decision
+    reached = True
+    for rule in chain.rules:
+        if rule.id in spoken:
+            said, why = str(spoken[rule.id].action), spoken[rule.id].reason
+        elif not reached:
+            said, why = "not asked", f"{final.rule} had decided" if final else ""
+        elif not exchange.applies(rule):
+            said, why = "not asked", "its `when` does not match"
+        else:
+            said, why = "no opinion", ""
+        rows.append({"rule": rule.id, "said": said, "why": why})
+        reached = reached and not (final and final.rule == rule.id)
+    return rows
+
+
+def _answer(asked: Asked, verdict: str, rule: str, reason: str, alerts: list[Decision]) -> dict[str, Any]:
+    return {"url": asked.url, "verdict": str(verdict), "rule": rule, "reason": reason,
+            "alerts": [{"rule": a.rule, "reason": a.reason} for a in alerts]}
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Which rule would decide on a request, and why the others did not.  Nothing is sent.
+
+    example:
+      lockgate explain https://ads.example/x.js --policy policy.yaml
+      lockgate explain https://api.example/up --body-file dump.json --policy policy.yaml
+    """
+    if bool(arguments.url) == bool(arguments.requests):
+        raise UsageError("give a URL, or --requests FILE")
+    deadline.prepare()
+    policy = load(arguments.policy) if arguments.policy else default_policy()
+    chain = Chain(build(policy, (arguments.policy or Path()).absolute().parent))
+    asyncio.run(_explain(policy, chain, arguments))
+    return 0
+
+
+async def _explain(policy: Policy, chain: Chain, arguments: argparse.Namespace) -> None:
+    for asked in _many(arguments.requests) if arguments.requests else [_one(arguments)]:
+        answer = await judge(policy, chain, asked)
+        print(json.dumps(answer) if arguments.json else _text(answer), flush=not arguments.requests)
+
+
+def _one(arguments: argparse.Namespace) -> Asked:
+    try:
+        body = arguments.body_file.read_bytes() if arguments.body_file else b""
+    except OSError as error:
+        raise UsageError(str(error)) from None
+    headers = [(name, value) for name, _, value in (h.partition(":") for h in arguments.header)]
+    return Asked(arguments.url, arguments.method or ("POST" if body else "GET"), headers, body, arguments.app,
+                 arguments.source, arguments.type)
+
+
+def _many(path: Path) -> Iterator[Asked]:
+    try:
+        with path.open() as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    yield _parse(text, f"{path}:{number}")
+    except OSError as error:
+        raise UsageError(str(error)) from None
+
+
+def _parse(text: str, place: str) -> Asked:
+    try:
+        given = json.loads(text)
+        body = str(given.get("body", "")).encode()
+        return Asked(given["url"], given.get("method") or ("POST" if body else "GET"),
+                     list(given.get("headers", {}).items()), body, given.get("app"),
+                     given.get("source_url") or given.get("source"), given.get("type"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{place}: not a request: {type(error).__name__}: {error}") from None
+
+
+def _text(answer: dict[str, Any]) -> str:
+    by = f" by {answer['rule']}" if answer["rule"] else ""
+    lines = [f"{answer['verdict']}{by}: {answer['reason']}"]
+    lines += [f"  {row['rule']}: {row['said']}" + (f" ({row['why']})" if row["why"] else "")
+              for row in answer.get("rules", [])]
+    lines += [f"  found {f['kind']} in {f['where']} at {f['offset']}: {f['sample']}" for f in answer.get("findings", [])]
+    if answer.get("labels"):
+        lines.append("  labels: " + ", ".join(answer["labels"]))
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""The explicit door: clients that know us as their HTTP proxy (RFC 9110, 9.3.6; RFC 9112, 3.2.2).
+
+Only the first request head is read here, with h11; after a CONNECT the connection is like any captured one, and plain
+requests go to the engine as they came.
+"""
+
+import asyncio
+import json
+import socket
+from dataclasses import dataclass
+
+import h11
+
+from proxy import destination
+from proxy.destination import Address
+from proxy.hosts import Disagreement, split_authority
+
+#: Bytes of the first request head.
+MAX_HEAD = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a client asks to go.  `plain`: not by CONNECT, the requests themselves say where; `rest`: bytes read."""
+
+    host: str | None
+    address: Address
+    rest: bytes
+    plain: bool = False
+
+
+class Refusal(Exception):
+    """The client gets this answer and is closed."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        body = json.dumps({"type": "about:blank", "title": "Refused by lockgate", "status": status, "detail": reason})
+        connection = h11.Connection(h11.SERVER)
+        head = connection.send(h11.Response(status_code=status, reason=b"Refused", headers=[
+            ("content-type", "application/problem+json"), ("content-length", str(len(body))), ("connection", "close")]))
+        assert head is not None
+        self.answer = head + body.encode()
+
+
+async def greet(client: socket.socket, own: set[Address]) -> Target:
+    """Read the first request head; answer a CONNECT.
+
+    Raises `Refusal` for what is no request to a proxy and for destinations that no proxy should lead to; `own` are
+    the addresses that we listen on ourselves.
+    """
+    loop = asyncio.get_running_loop()
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    read = b""
+    while True:
+        data = await loop.sock_recv(client, MAX_HEAD)
+        if not data:
+            raise ConnectionError("closed before its first request was complete")
+        read += data
+        try:
+            connection.receive_data(data)
+            event = connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Refusal(error.error_status_hint, f"This is an HTTP proxy, and that is no request: {error}") from None
+        if isinstance(event, h11.Request):
+            break
+    if event.method != b"CONNECT":
+        if event.target.startswith(b"/"):
+            raise Refusal(400, "This is lockgate, an HTTP proxy: set it as your proxy, do not ask it for pages.")
+        return Target(None, ("", 0), read, plain=True)
+    try:
+        host, port = split_authority(event.target.decode("ascii", "replace"))
+    except Disagreement as error:
+        raise Refusal(400, str(error)) from None
+    if port is None:
+        raise Refusal(400, "CONNECT needs a host and a port.")
+    rest = connection.trailing_data[0]
+    address = await resolve(host, port)
+    if why := destination.forbidden(*address, own):
+        raise Refusal(403, f"{host}: {why}.")
+    await loop.sock_sendall(client, b"HTTP/1.1 200 Connection established\r\n\r\n")
+    return Target(host, address, rest)
+
+
+async def resolve(host: str, port: int) -> Address:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except OSError as error:
+        raise Refusal(502, f"{host} was not found: {error.strerror or error}.") from None
+    return str(found[0][4][0]), port
+

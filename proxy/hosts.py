@@ -1,0 +1,84 @@
+"""One host per request: every place that can name it must name the same one, or no filter's opinion means anything.
+
+Otherwise we would classify one name while the origin serves another (RFC 9110, 7.2 and 7.4; RFC 9112, 3.2 and 11.2).
+"""
+
+import ipaddress
+import re
+
+from mitmproxy import http
+
+from addons.connection import Connection
+
+#: A reg-name or address as clients really send it, with an optional port: no user information, no space, no control.
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::(?P<port>\d{1,5})?)?")
+
+#: Octets that parsers disagree on: NUL, bare CR and LF (RFC 9110, 5.5).
+_UNSAFE = re.compile(rb"[\x00\r\n]")
+
+
+class Disagreement(ValueError):
+    """The request names no host or more than one; `status` is the answer it deserves."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def normalize(host: str) -> str:
+    """Lower case, no brackets, no trailing dot, addresses in their one form."""
+    host = host.strip("[]").rstrip(".").lower()
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+
+
+def split_authority(authority: str) -> tuple[str, int | None]:
+    """Return host and port of a Host header, `:authority` or CONNECT target; raise `Disagreement` (400)."""
+    match = _AUTHORITY.fullmatch(authority)
+    if not match or (match["port"] and int(match["port"]) > 65535):
+        raise Disagreement(400, "The request's host is not well formed.")
+    return normalize(match["host"]), int(match["port"]) if match["port"] else None
+
+
+def agreed_host(request: http.Request, connection: Connection) -> str:
+    """Return the one host that this request is for.
+
+    Raises `Disagreement`: 400 where the request contradicts itself, 421 where it asks this connection for another
+    host's content, as clients that coalesce HTTP/2 connections do (RFC 9113, 9.1.2): they try again on a new one.
+    """
+    for name, value in request.headers.fields:
+        if _UNSAFE.search(name) or _UNSAFE.search(value):
+            raise Disagreement(400, "A header field holds a NUL, CR or LF.")
+    if _UNSAFE.search(request.data.path) or b" " in request.data.path:
+        raise Disagreement(400, "The request target holds a character that is not allowed.")
+
+    named = request.headers.get_all("host")
+    if len(named) > 1:
+        raise Disagreement(400, "The request has more than one Host header.")
+    if request.data.authority:
+        named.append(request.authority)
+    if not named:
+        raise Disagreement(400, "The request names no host.")
+    found = {split_authority(name) for name in named}
+    hosts = {host for host, _ in found}
+    if len(hosts) > 1 or len({port or _default(request) for _, port in found}) > 1:
+        raise Disagreement(400, "The request names two different hosts.")
+    host = hosts.pop()
+    expected = connection.host or _address(connection)
+    if expected is not None and host != normalize(expected):
+        raise Disagreement(421, f"This connection is for {expected}, not for {host}.")
+    port = found.pop()[1]
+    if connection.tls and port not in (None, connection.address[1]):
+        raise Disagreement(421, f"This connection is for port {connection.address[1]}, not for {port}.")
+    return host
+
+
+def _default(request: http.Request) -> int:
+    return 443 if request.scheme == "https" else 80
+
+
+def _address(connection: Connection) -> str | None:
+    """TLS without a server name was verified for the address, so the request must name that."""
+    return connection.address[0] if connection.tls else None

@@ -1,0 +1,188 @@
+"""The door: accepts connections, learns where they were going and what they want, and settles their verdict.
+
+The first bytes are read once and handed on, to the origin or to the engine, as if nobody had looked.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mitmproxy import options
+from mitmproxy.proxy.layers.http import HTTPMode
+
+from addons.connection import Connection, Process
+from addons.verdict import Action
+from proxy import destination, explicit
+from proxy.chain import Decision
+from proxy.destination import Address
+from proxy.engine import CONNECT_LIMIT, Handler, Hook
+from proxy.gate import judge
+from proxy.hello import MAX_HELLO, ClientHello, Incomplete, parse
+from proxy.layers import top
+from proxy.events import incident
+from proxy.records import Records
+from proxy.session import Rules, Session
+from proxy.splice import splice
+
+log = logging.getLogger(__name__)
+
+#: Seconds a client has to send a whole ClientHello, or the first bytes of anything else.
+FIRST_BYTES_LIMIT = 10.0
+#: Seconds to find out which program a connection belongs to; it waits for us meanwhile.
+OWNER_LIMIT = 0.5
+#: Connections at once.  Each may need two descriptors; the launcher raises the limit on open files to fit.
+MAX_CONNECTIONS = 10_000
+#: Connections that the kernel may keep ready for us.
+BACKLOG = 1024
+
+type Owner = Callable[[Address, Address], asyncio.Future[Process | None]]
+
+
+@dataclass(slots=True)
+class Door:
+    """What a listener needs to serve: everything but the sockets."""
+
+    opts: options.Options
+    hooks: dict[str, Hook]
+    rules: Callable[[], Rules]
+    records: Records
+    owner: Owner
+    explicit: bool                      # clients speak to us as a proxy; else the kernel knows the destination
+    own: set[Address] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    # -- accepting
+
+    def listen(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        sock.setblocking(False)
+        self.own.add((destination.plain(sock.getsockname()[0]), sock.getsockname()[1]))
+        return sock
+
+    async def accept(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(sock)
+            except OSError as error:    # out of descriptors, most likely: those that serve must get on
+                log.error("cannot accept: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            if len(self.tasks) >= MAX_CONNECTIONS:
+                log.error("more than %d connections: one refused", MAX_CONNECTIONS)
+                client.close()
+                continue
+            task = loop.create_task(self._one(client))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _one(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            async with asyncio.timeout(FIRST_BYTES_LIMIT):
+                arrived = await self._arrive(client)
+            if arrived is not None:
+                await self._serve(client, *arrived)
+        except (OSError, TimeoutError, ConnectionError) as error:
+            log.info("connection ended early: %s", error or type(error).__name__)
+        except explicit.Refusal as error:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().sock_sendall(client, error.answer)
+        except Exception:
+            log.exception("a connection failed; it is closed")
+        finally:
+            client.close()      # a second close does nothing; a spliced or refused socket is still ours
+
+    # -- learning
+
+    async def _arrive(self, client: socket.socket) -> tuple[Connection, bytes] | None:
+        peer = client.getpeername()
+        source = destination.plain(peer[0]), peer[1]
+        first = b""
+        if self.explicit:
+            owner = self.owner(source, client.getsockname()[:2])
+            target = await explicit.greet(client, self.own)
+            host, address, first = target.host, target.address, target.rest
+        else:
+            address = destination.original(client)
+            if (destination.plain(address[0]), address[1]) in self.own:
+                log.error("a connection came round to lockgate itself and is closed")
+                return None
+            owner, host = self.owner(source, address), None
+        connection = Connection(host, address, source, tls=False)
+        if not (self.explicit and target.plain):
+            hello, first = await self._hello(client, first)
+            if hello is not None:
+                connection = Connection(hello.sni or host, address, source, tls=True, alpn=hello.alpn, ja4=hello.ja4)
+        if host and connection.host != host and not destination.numeric(host):
+            raise ConnectionError(f"a tunnel to {host} carries TLS for {connection.host}: one host per connection")
+        connection.process = await self._owner(owner)
+        return connection, first
+
+    async def _owner(self, owner: asyncio.Future[Process | None]) -> Process | None:
+        try:
+            async with asyncio.timeout(OWNER_LIMIT):
+                return await owner
+        except TimeoutError:
+            return None
+
+    async def _hello(self, client: socket.socket, first: bytes) -> tuple[ClientHello | None, bytes]:
+        """Read until a whole ClientHello is there, or it is clear that none comes."""
+        loop = asyncio.get_running_loop()
+        while True:
+            match parse(first) if first else Incomplete(1):
+                case ClientHello() as hello:
+                    return hello, first
+                case Incomplete():
+                    more = await loop.sock_recv(client, MAX_HELLO)
+                    if not more:
+                        raise ConnectionError("closed before its first message was complete")
+                    first += more
+                case _:
+                    return None, first
+
+    # -- serving
+
+    async def _serve(self, client: socket.socket, connection: Connection, first: bytes) -> None:
+        verdict, decision = ("inspect", None) if not connection.address[0] else self._judge(connection)
+        if verdict == "bypass":
+            assert decision is not None
+            await self._bypass(client, connection, first, decision)
+            return
+        session = Session(connection, self.rules, self.records, refused=decision)
+        if decision is not None and decision.action is Action.KILL:
+            self.records.connection(connection, "block", decision, incident=incident())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))   # close sends a reset
+            return
+        reader = asyncio.StreamReader()
+        reader.feed_data(first)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, client)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        handler = Handler(session, self.hooks, self.opts, reader, writer)
+        handler.run_layer(top(HTTPMode.transparent if connection.address[0] else HTTPMode.regular))
+        await handler.serve()
+
+    def _judge(self, connection: Connection) -> tuple[str, Decision | None]:
+        session = Session(connection, self.rules, self.records)
+        return judge(session, connection)
+
+    async def _bypass(self, client: socket.socket, connection: Connection, first: bytes, decision: Decision) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = connection.address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as origin:
+            origin.setblocking(False)
+            origin.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with asyncio.timeout(CONNECT_LIMIT):
+                await loop.sock_connect(origin, (host, port))
+            self.records.connection(connection, "bypass", decision)
+            await splice(client, origin, first)
+

@@ -1,0 +1,73 @@
+"""The options of the command line, each declared once."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the message says why and what to do."""
+
+
+def default_state() -> Path:
+    """Root's state is the system's; a user's is where XDG puts it (XDG Base Directory Specification)."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/lockgate")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    return Path(base) / "lockgate"
+
+
+def state(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.state or default_state()).absolute()
+
+
+def address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as 127.0.0.1:8080 or [::1]:8080")
+    return host.strip("[]"), int(port)
+
+
+_FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+
+OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "policy": (("--policy",), {**_FILE, "help": "the policy; without one, the built-in defaults"}),
+    "policy_file": (("policy",), {**_FILE, "help": "the policy"}),
+    "state": (("--state",), {"type": Path, "metavar": "DIR", "help": "keys and events; default: /var/lib/lockgate for root, "
+                                                                     "~/.local/state/lockgate for others"}),
+    "run_dir": (("--run-dir",), {"default": "/run/lockgate", "metavar": "DIR", "help": "records of what runs as root"}),
+    "user": (("--user",), {"help": "run the proxy as this user; default: lockgate where it exists, else a transient uid"}),
+    "capture": (("--capture",), {"choices": ("auto", "nftables", "explicit"), "default": "auto",
+                                 "help": "how connections get here: by the kernel (needs root), or clients that are told"}),
+    "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT", "help": "where the explicit proxy listens"}),
+    "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),
+    "only_cgroup": (("--only-cgroup",), {"metavar": "PATH", "help": "capture this control group's connections only"}),
+    "verbose": (("-v", "--verbose"), {"action": "store_true", "help": "say what happens, on standard error"}),
+    "json": (("--json",), {"action": "store_true", "help": "for programs: one JSON object a line"}),
+    "command": (("command",), {"nargs": argparse.REMAINDER, "metavar": "-- CMD ...", "help": "the command to run"}),
+    "url": (("url",), {"nargs": "?", "help": "the URL that would be asked for"}),
+    "method": (("--method",), {"default": None, "help": "default: GET, or POST with a body"}),
+    "header": (("--header", "-H"), {"action": "append", "default": [], "metavar": "NAME: VALUE", "help": "a header; repeatable"}),
+    "body_file": (("--body-file",), {**_FILE, "help": "the body that would be sent"}),
+    "app": (("--app",), {"metavar": "PATH", "help": "the executable that would ask"}),
+    "source": (("--source",), {"metavar": "URL", "help": "the page that the request comes from"}),
+    "type": (("--type",), {"metavar": "TYPE", "help": "the kind of resource: document, script, image, xmlhttprequest ..."}),
+    "requests": (("--requests",), {**_FILE, "help": "many requests: JSON lines with url, method, source_url, type ..."}),
+    "paths": (("paths",), {"nargs": "+", "metavar": "FILE|DIR|-", "help": "what to scan; - is standard input"}),
+    "follow": (("--follow", "-f"), {"action": "store_true", "help": "go on with new ones"}),
+    "since": (("--since",), {"metavar": "TIME", "help": "not older than this: 90s, 10m, 2h, 3d or an ISO time"}),
+    "host": (("--host",), {"help": "of this host and the names below it"}),
+    "only_app": (("--app",), {"metavar": "TEXT", "help": "of programs whose path contains this"}),
+    "verdict": (("--verdict",), {"help": "with this verdict: block, allow, alert, bypass, inspect ..."}),
+    "filter": (("--filter",), {"metavar": "ID", "help": "decided by this filter"}),
+    "incident": (("--incident",), {"metavar": "ID", "help": "the one that a block page names"}),
+    "limit": (("--limit",), {"type": int, "metavar": "N", "help": "the newest N"}),
+    "ca_action": (("action",), {"choices": ("create", "show", "export", "install", "verify", "uninstall"),
+                                "help": "what to do with the root certificate"}),
+    "stores": (("--stores",), {"metavar": "NAMES", "help": "system, nss; default: all that are here"}),
+    "form": (("--form",), {"choices": ("pem", "der"), "default": "pem", "help": "of the exported certificate"}),
+    "out": (("--out",), {**_FILE, "help": "where to export to"}),
+    "yes": (("--yes",), {"action": "store_true", "help": "do not ask"}),
+    "dry_run": (("--dry-run",), {"action": "store_true", "help": "show the plan, change nothing"}),
+}

@@ -1,0 +1,89 @@
+"""From decisions to events: one record each, written by the sinks' own thread."""
+
+from pathlib import Path
+
+from addons.connection import Connection
+from addons.verdict import Action, labels
+from proxy.chain import Decision
+from proxy.events import Outcome, connection_event, http_event, http_part, incident, lifecycle_event, new_flow_id
+from proxy.schema import Events
+from proxy.session import Session, Transfer
+from proxy.sinks import EventLog, open_log
+
+#: A refusal by the proxy itself, and failures of TLS, have no filter; these stand in its place.
+PROXY, TLS = "lockgate", "tls"
+
+
+class Records:
+    """Describes what happened to a connection or a request; the log writes it."""
+
+    def __init__(self, state: Path, settings: Events) -> None:
+        self._log = EventLog(sinks_for(state, settings), settings.on_full)
+
+    @property
+    def healthy(self) -> bool:
+        return self._log.healthy
+
+    def close(self) -> None:
+        self._log.close()
+
+    def lifecycle(self, what: str, detail: str = "", **_: object) -> None:
+        self._log.emit(lifecycle_event(what, detail))
+
+    # -- connections
+
+    def connection(self, connection: Connection, verdict: str, decision: Decision, *, incident: str = "") -> None:
+        outcome = _outcome(decision, incident)
+        if decision.action is Action.ALLOW:
+            outcome = Outcome(verdict, decision.rule, decision.reason, incident)
+        self._log.emit(connection_event(connection, outcome, flow_id=new_flow_id()))
+
+    def uninspectable(self, connection: Connection, what: str) -> None:
+        """Neither HTTP nor, by the policy, to be relayed unread."""
+        self._refused(connection, PROXY, f"{what}: it cannot be inspected and is not relayed")
+
+    def untrusted(self, session: Session, reason: str) -> None:
+        """The client broke off the handshake: it does not trust our root, or pins a certificate."""
+        self._refused(session.connection, TLS, f"the client refused our certificate: {reason}")
+
+    def unverified(self, session: Session, reason: str) -> None:
+        """The origin's certificate, or its TLS, did not stand up."""
+        self._refused(session.connection, TLS, f"the origin's TLS failed: {reason}")
+
+    def _refused(self, connection: Connection, rule: str, reason: str) -> None:
+        self._log.emit(connection_event(connection, Outcome("block", rule, reason, incident()), flow_id=new_flow_id()))
+
+    # -- requests
+
+    def exchange(self, session: Session, transfer: Transfer, error: str = "") -> None:
+        """A request has come to its end, whichever: its record, and one for each alert on the way."""
+        if transfer.recorded:
+            return
+        transfer.recorded = True
+        exchange, flow = transfer.exchange, transfer.exchange.flow
+        session.transfers.pop(flow.id, None)
+        outcomes = [_outcome(alert, incident()) for alert in exchange.alerts]
+        outcomes.append(_final(transfer, error))
+        findings = [finding for outcome in outcomes for finding in outcome.findings]
+        part = http_part(flow.request, flow.response, transfer.host or flow.request.pretty_host, findings,
+                         sent=transfer.sent, received=transfer.received)
+        version = flow.client_conn.tls_version or ""
+        for outcome in outcomes:
+            self._log.emit(http_event(session.connection, outcome, part, flow_id=session.flow_id, labels=labels(flow),
+                                      tls_version=version))
+
+
+def _outcome(decision: Decision, incident: str) -> Outcome:
+    return Outcome(str(decision.action), decision.rule, decision.reason, incident, decision.findings,
+                   str(decision.monitored or ""), decision.failed)
+
+
+def _final(transfer: Transfer, error: str) -> Outcome:
+    decision = transfer.exchange.decision
+    if transfer.refusal is not None:
+        return Outcome("block", PROXY, transfer.refusal[1], transfer.incident)
+    if decision is not None:
+        return _outcome(decision, transfer.incident if decision.action is not Action.ALLOW else "")
+    return Outcome("pass", reason=error)
+
+

@@ -1,0 +1,106 @@
+"""One connection that lockgate looks into, and what the parts of the proxy know of it together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mitmproxy import http
+
+from addons.connection import Connection
+from addons.decode import Unscannable
+from proxy.body import Body, message_boundary
+from proxy.chain import Chain, Decision, Exchange
+from proxy.events import new_flow_id
+from proxy.schema import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A policy and the filters built from it: replaced as a whole on reload, never changed."""
+
+    policy: Policy
+    chain: Chain
+
+
+class Recorder(Protocol):
+    """Takes what was decided; see `records.py`."""
+
+    def connection(self, connection: Connection, verdict: str, decision: Decision, *, incident: str = "") -> None: ...
+
+    def exchange(self, session: "Session", transfer: "Transfer", error: str = "") -> None: ...
+
+    def uninspectable(self, connection: Connection, what: str) -> None: ...
+
+    def untrusted(self, session: "Session", reason: str) -> None: ...
+
+    def unverified(self, session: "Session", reason: str) -> None: ...
+
+    @property
+    def healthy(self) -> bool: ...
+
+
+@dataclass(slots=True, eq=False)
+class Transfer:
+    """One request on the connection: its way through the chain and its two bodies."""
+
+    exchange: Exchange
+    incident: str
+    host: str = ""
+    upload: Body | None = None
+    download: Body | None = None
+    buffer_request: int = 0             # bytes to collect for filters that want the whole request; 0: stream
+    buffer_response: int = 0
+    refusal: tuple[int, str] | None = None      # an answer of the proxy itself: status and reason
+    sent: int = 0
+    received: int = 0
+    recorded: bool = False
+
+    def open_upload(self) -> None:
+        """A request body follows: get its scanners.  One that cannot be read is decided on at once."""
+        request = self.exchange.flow.request
+        self.upload = self._open("requestbody", request.headers)
+
+    def open_download(self) -> None:
+        response = self.exchange.flow.response
+        assert response is not None
+        self.download = self._open("responsebody", response.headers)
+
+    def _open(self, hook: str, headers: http.Headers) -> Body | None:
+        exchange = self.exchange
+        scanners = exchange.scanners(hook)
+        if not scanners or exchange.stopped:
+            return None
+        boundary = message_boundary(headers.get("content-type", ""))
+        try:
+            return Body(scanners, headers.get("content-encoding", ""), exchange.note, boundary)
+        except Unscannable as error:
+            for rule, _ in scanners:
+                if exchange.note(rule.failure(f"unscannable body: {error}")):
+                    break
+            return None
+
+    def overflow(self, hook: str) -> bool:
+        """A message outgrew what its filters may buffer; return whether one's `on_error` stops it.
+
+        Otherwise those filters are passed over and the message streams on.
+        """
+        for rule in self.exchange.buffering(hook):
+            if self.exchange.note(rule.failure(f"the body is larger than the {rule.buffer} bytes it may buffer")):
+                return True
+            self.exchange.skipped.add((rule.id, hook))
+        return False
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """`rules` gives those in force now: a long connection follows a reload with its next request."""
+
+    connection: Connection
+    rules: Callable[[], Rules]
+    recorder: Recorder
+    refused: Decision | None = None     # the whole connection is: every request gets the answer, nothing is dialled
+    transfers: dict[str, Transfer] = field(default_factory=dict)
+    flow_id: int = field(default_factory=new_flow_id)
+
+    def of(self, flow: http.HTTPFlow) -> Transfer:
+        return self.transfers[flow.id]

@@ -1,0 +1,57 @@
+"""A bypassed connection: two sockets joined as they are, outside the HTTP engine."""
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass
+
+#: Bytes moved at once: what one TLS record burst of a fast download brings.
+CHUNK = 256 * 1024
+#: Seconds without a byte either way until both ends are closed; as for inspected connections.
+IDLE_LIMIT = 600.0
+
+
+@dataclass(slots=True)
+class Moved:
+    """Bytes that went from the client to the origin, and back."""
+
+    sent: int = 0
+    received: int = 0
+
+
+async def splice(client: socket.socket, origin: socket.socket, first: bytes) -> Moved:
+    """Send the bytes already read, then move both ways until both have ended; half-closes are passed on."""
+    loop = asyncio.get_running_loop()
+    moved = Moved(sent=len(first))
+    await loop.sock_sendall(origin, first)
+    last = loop.time()
+
+    async def move(source: socket.socket, target: socket.socket, *, upload: bool) -> None:
+        nonlocal last
+        buffer = memoryview(bytearray(CHUNK))
+        while count := await loop.sock_recv_into(source, buffer):
+            last = loop.time()
+            await loop.sock_sendall(target, buffer[:count])
+            if upload:
+                moved.sent += count
+            else:
+                moved.received += count
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    async def watch() -> None:
+        while (left := last + IDLE_LIMIT - loop.time()) > 0:
+            await asyncio.sleep(left)
+
+    ways = [asyncio.ensure_future(move(client, origin, upload=True)),
+            asyncio.ensure_future(move(origin, client, upload=False))]
+    watcher = asyncio.ensure_future(watch())
+    both = asyncio.gather(*ways)
+    try:
+        await asyncio.wait([both, watcher], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*ways, watcher):
+            task.cancel()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await both
+    return moved

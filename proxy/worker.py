@@ -1,0 +1,220 @@
+"""The unprivileged process that does the work: `python -I -m proxy.worker`, configuration on standard input.
+
+It says what it does on standard output, one JSON object a line: `listening`, `ready`, `reloaded`, `failed`.  It ends
+when the launcher's end of standard input closes.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from certs.authority import Authority, AuthorityError
+from proxy import deadline
+from proxy.chain import Chain
+from proxy.config import Config
+from proxy.channel import Channel, Lost, own_lookup
+from proxy.engine import lean_options
+from proxy.gate import hooks
+from proxy.listener import MAX_CONNECTIONS, Door
+from proxy.policy import PolicyError, default_policy, load
+from proxy.records import Records
+from proxy.registry import build
+from proxy.session import Rules
+from proxy.tlsface import Tls, upstream_roots
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the policy file and the filters it names.
+WATCH_INTERVAL = 1.0
+#: Seconds that open connections are given to end at an orderly stop.
+DRAIN_LIMIT = 2.0
+#: Exit codes: a usage or policy error, a redirector that is gone, a launcher that is.
+BAD_POLICY, REDIRECTOR_LOST, LAUNCHER_LOST = 2, 3, 4
+
+
+def say(**message: object) -> None:
+    """One line to the launcher; nobody listening is no reason to stop serving."""
+    with contextlib.suppress(OSError):
+        print(json.dumps(message), flush=True)
+
+
+class Worker:
+    """One proxy: the rules in force, the engine, the doors."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.state = Path(config.state)
+        self.policy_path = Path(config.policy) if config.policy else None
+        self.rules = self._build()
+        self._seen = self._stamp()
+        self.stopping = asyncio.Event()
+        self.exit_code = 0
+
+    # -- rules
+
+    def _build(self) -> Rules:
+        strict, path = self.config.strict, self.policy_path
+        policy = load(path, strict=strict) if path else default_policy()
+        return Rules(policy, Chain(build(policy, (path or Path()).absolute().parent, strict=strict)))
+
+    def _files(self) -> list[Path]:
+        if self.policy_path is None:
+            return []
+        named = [self.policy_path.parent / rule.use.partition(":")[0] for rule in self.rules.policy.filters
+                 if rule.use.startswith("./")]
+        return [self.policy_path, *named]
+
+    def _stamp(self) -> list[tuple[str, int, int]]:
+        stamps = []
+        for path in self._files():
+            with contextlib.suppress(OSError):
+                info = path.stat()
+                stamps.append((str(path), info.st_mtime_ns, info.st_size))
+        return stamps
+
+    def reload(self) -> None:
+        """Put new rules in force when they are wholly built; until then, and if they are bad, the old ones hold."""
+        self._seen = self._stamp()
+        try:
+            rules = self._build()
+        except PolicyError as error:
+            log.error("the policy was not reloaded, the old one stays in force:\n%s", error)
+            say(type="reload-failed", errors=[str(e) for e in error.errors])
+            self.records.lifecycle("reload failed", str(error))
+            return
+        self.rules = rules
+        self._seen = self._stamp()
+        say(type="reloaded")
+        self.records.lifecycle("reloaded", str(self.policy_path))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            if self._stamp() != self._seen:
+                self.reload()
+
+    # -- life
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        authority = Authority.load_or_create(self.state / "ca")
+        policy = self.rules.policy
+        given = policy.tls.upstream.trusted_ca
+        roots = upstream_roots(self.state, authority.certificate, str(given) if given else None)
+        self.records = Records(self.state, policy.events)
+        _, opts = lean_options(roots)
+        tls = Tls(authority)
+        door = Door(opts, hooks(tls), lambda: self.rules, self.records, own_lookup, self.config.explicit)
+        sockets = self._listen(door)
+        say(type="listening", listen=[s.getsockname()[:2] for s in sockets], ca=str(authority.pem_path))
+        channel = None
+        if self.config.channel is not None:
+            channel = Channel(socket.socket(fileno=self.config.channel))
+            door.owner = channel.owner
+        for number, act in {signal.SIGTERM: self.stopping.set, signal.SIGINT: self.stopping.set,
+                            signal.SIGHUP: self.reload}.items():
+            loop.add_signal_handler(number, act)
+        loop.add_reader(0, self._launcher_spoke)
+        tasks = [loop.create_task(door.accept(s)) for s in sockets] + [loop.create_task(self._watch())]
+        if channel is not None:
+            tasks.append(loop.create_task(self._attend(channel)))
+        else:
+            self._ready(sockets, authority)
+        if channel is not None:
+            channel.ready.add_done_callback(
+                lambda done: None if done.cancelled() else self._ready(sockets, authority, **asdict(done.result())))
+        await self.stopping.wait()
+        if channel is not None and not self.exit_code:
+            channel.stop()
+        await self._drain(door, tasks)
+        self.records.close()
+        return self.exit_code
+
+    def _ready(self, sockets: list[socket.socket], authority: Authority, **more: object) -> None:
+        listen = [list(s.getsockname()[:2]) for s in sockets]
+        say(type="ready", listen=listen, ca=str(authority.pem_path), **more)
+        self.records.lifecycle("started", f"listening at {listen}", **more)
+
+    def _listen(self, door: Door) -> list[socket.socket]:
+        sockets: list[socket.socket] = []
+        port = 0
+        for host, wanted in self.config.listen:     # the same port for both families where it is ours to choose
+            try:
+                sockets.append(door.listen(host, wanted or port))
+            except OSError:
+                if not sockets or wanted:
+                    raise
+                log.warning("no listener on %s: this machine has no such address", host)
+                continue
+            port = sockets[0].getsockname()[1]
+        return sockets
+
+    def _launcher_spoke(self) -> None:
+        """Anything on standard input is its end: the launcher has gone.  No orderly stop, so a guard stays."""
+        if not os.read(0, 4096):
+            asyncio.get_running_loop().remove_reader(0)
+            self.exit_code = LAUNCHER_LOST
+            self.stopping.set()
+
+    async def _attend(self, channel: Channel) -> None:
+        try:
+            await channel.run()
+        except Lost as error:
+            if not self.stopping.is_set():
+                say(type="failed", errors=[str(error)])
+                self.exit_code = REDIRECTOR_LOST
+                self.stopping.set()
+
+    async def _drain(self, door: Door, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        if door.tasks:
+            await asyncio.wait(door.tasks, timeout=DRAIN_LIMIT)
+        for task in list(door.tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, *door.tasks, return_exceptions=True)
+
+
+def _prepare() -> None:
+    logging.basicConfig(level=os.environ.get("LOCKGATE_LOG", "WARNING"), stream=sys.stderr,
+                        format="lockgate: %(levelname)s: %(message)s")
+    logging.getLogger("hpack").setLevel(logging.WARNING)     # writes every header it sees
+    logging.getLogger("mitmproxy").setLevel(logging.ERROR)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS + 256
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))         # a core would hold keys and what people type
+    os.umask(0o077)
+    deadline.prepare()
+
+
+def main() -> int:
+    _prepare()
+    fields: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+    fields["listen"] = [tuple(pair) for pair in fields["listen"]]
+
+    async def serve() -> int:
+        return await Worker(Config(**fields)).run()
+
+    try:
+        return asyncio.run(serve())
+    except PolicyError as error:
+        say(type="failed", errors=[str(e) for e in error.errors])
+    except (AuthorityError, OSError) as error:
+        say(type="failed", errors=[str(error)])
+    return BAD_POLICY
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+

@@ -1,0 +1,13 @@
+"""What runs as root, and why so little: it installs capture rules, keeps them while the proxy lives, takes them away.
+
+Nothing here reads a policy, holds a key, listens for others or sees content; nothing of ours outside this package is
+imported.
+
+    __main__.py   Start -> install -> Ready -> heartbeats and look-ups -> end of input -> remove
+    wire.py       the control channel: messages, encode, Decoder
+    plan.py       what to capture, and what a backend must be able to do
+    nftables.py   the Linux backend: rule text, install, remove         nft.py      libnftables, the owner of a table
+    guard.py      the process that holds the refusing rules for `fail: closed`
+    sockets.py    which TCP sockets exist (netlink sock_diag)           owner.py    which process owns one
+    release.py    finds and ends all of the above; needs neither this package nor a virtual environment
+"""

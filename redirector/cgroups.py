@@ -1,0 +1,25 @@
+"""Control groups, version 2: where they are mounted, and their ids (cgroups(7); mountinfo in proc(5))."""
+import os
+from pathlib import Path
+
+from redirector.plan import BackendError
+
+
+def mount(mountinfo: str | None = None) -> str:
+    """The folder that cgroup v2 is mounted on: on a hybrid system not /sys/fs/cgroup itself. Raises BackendError."""
+    text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
+    for line in text.splitlines():
+        fields, _, filesystem = line.partition(" - ")
+        if filesystem.startswith("cgroup2 "):
+            return fields.split()[4]
+    raise BackendError("cgroup v2 is not mounted here: mount it (mount -t cgroup2 none /sys/fs/cgroup), "
+                       "or enter the namespace by nsenter --net, as ip netns exec hides it")
+
+
+def ids(cgroup: str) -> frozenset[int]:
+    """The ids of a control group and of all below it: the inode numbers of their folders. Raises BackendError."""
+    folder = mount() + cgroup
+    found = frozenset(os.stat(path).st_ino for path, _, _ in os.walk(folder))  # noqa: PTH116
+    if not found:
+        raise BackendError(f"no control group {cgroup} ({folder}): make it before the start")
+    return found

@@ -1,0 +1,128 @@
+"""What is captured, and the contract of everything that captures."""
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import ClassVar, Literal, Protocol, get_args
+
+#: More ports than this are a mistake; the kernel would take them, the control channel's line would not.
+MAX_PORTS = 64
+#: A longer path would not leave room for the rest of `Start` in one line of the control channel.
+MAX_SCOPE = 1024
+#: uid_t is 32 bits wide and its last value means "no such user" (chown(2)).
+MAX_UID = 2**32 - 2
+#: Left alone unless `lan` is set: RFC 1122 3.2.1.3, RFC 1918, 6598, 3927, 5771; RFC 4193, RFC 4291 2.5.6 and 2.7.
+LAN = tuple(map(ip_network, (
+    "0.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "224.0.0.0/4",
+    "fc00::/7", "fe80::/10", "ff00::/8")))
+#: nft reads the path between double quotes and has no escapes.
+_CGROUP_PATH = re.compile(r"(/[^/\"\\\x00-\x1f\x7f]+)+")
+
+#: An address and a port.
+Endpoint = tuple[str, int]
+Quic = Literal["reject", "allow"]
+Fail = Literal["open", "closed"]
+Existing = Literal["report", "cut"]
+_CHOICES = {"quic": get_args(Quic), "fail": get_args(Fail), "existing": get_args(Existing)}
+
+
+class BackendError(ValueError):
+    """Capture is not possible here; the text says what to do about it."""
+
+
+def is_int(value: object, low: int, high: int) -> bool:
+    """True for an integer from `low` to `high`, both included; booleans are not integers here."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose connections: a user's, a control group's (as `/proc/PID/cgroup` names it behind `0::`), or everybody's."""
+
+    uid: int | None = None
+    cgroup: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.uid is None or self.cgroup is None, "scope: give a uid or a cgroup, not both")
+        require(self.uid is None or is_int(self.uid, 0, MAX_UID), f"scope.uid: not a user id: {self.uid!r}")
+        require(self.cgroup is None or _is_cgroup(self.cgroup), f"scope.cgroup: not a plain path: {self.cgroup!r}")
+
+    @property
+    def everything(self) -> bool:
+        return self.uid is None and self.cgroup is None
+
+
+def _is_cgroup(path: object) -> bool:
+    return (isinstance(path, str) and len(path.encode()) <= MAX_SCOPE and bool(_CGROUP_PATH.fullmatch(path))
+            and not {".", ".."} & set(path.split("/")))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to divert, and where to.
+
+    `ports` are the TCP ports captured, `listen_port` is the proxy's, on loopback. `exempt_uid` is the user that the
+    proxy runs as; it may be None only for a scope that does not contain the proxy. `quic` decides UDP 443, `fail` what
+    happens without a proxy, `existing` what happens to connections older than the rules. `loopback` and `lan` capture
+    those destinations too.
+    """
+
+    ports: tuple[int, ...]
+    listen_port: int
+    exempt_uid: int | None = None
+    scope: Scope = field(default_factory=Scope)
+    quic: Quic = "reject"
+    fail: Fail = "closed"
+    loopback: bool = False
+    lan: bool = False
+    existing: Existing = "report"
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.ports, tuple) and 0 < len(self.ports) <= MAX_PORTS, f"ports: 1 to {MAX_PORTS} of them")
+        require(all(is_int(port, 1, 65535) for port in self.ports), f"ports: each from 1 to 65535: {self.ports!r}")
+        require(is_int(self.listen_port, 1, 65535), f"listen_port: from 1 to 65535: {self.listen_port!r}")
+        require(self.listen_port not in self.ports, f"listen_port: {self.listen_port} is itself captured: a loop")
+        require(isinstance(self.scope, Scope), f"scope: not a scope: {self.scope!r}")
+        for name, allowed in _CHOICES.items():
+            require(getattr(self, name) in allowed, f"{name}: {' or '.join(allowed)}, not {getattr(self, name)!r}")
+        for name in ("loopback", "lan"):
+            require(isinstance(getattr(self, name), bool), f"{name}: true or false, not {getattr(self, name)!r}")
+        self._check_exemption()
+
+    def _check_exemption(self) -> None:
+        if self.exempt_uid is None:
+            require(not self.scope.everything, "exempt_uid: needed when everything is captured, the proxy would be too")
+        else:
+            require(is_int(self.exempt_uid, 0, MAX_UID), f"exempt_uid: not a user id: {self.exempt_uid!r}")
+            require(self.exempt_uid != self.scope.uid, "exempt_uid: is the captured user, so nothing would be captured")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One end of a TCP connection; `client` is the local address. `inode` is 0 when no process holds it any more."""
+
+    client: Endpoint
+    server: Endpoint
+    uid: int
+    inode: int
+    cgroup: int
+    ident: tuple[int, bytes] = field(repr=False)    # family and socket id as the kernel gave them, cookie included
+
+
+class Backend(Protocol):
+    """One way to divert connections. `remove` may be called twice, before `install`, and after a failed one."""
+
+    name: ClassVar[str]
+
+    def install(self, plan: Plan, existing: Collection[Connection]) -> None:
+        """Divert what `plan` names, from the next connection on. `existing` ones go on or not, as the plan says.
+
+        Raises BackendError, and then leaves nothing behind.
+        """
+
+    def remove(self) -> None: ...

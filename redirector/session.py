@@ -1,0 +1,92 @@
+"""What one Start puts in place, in the order that leaves no gap: new guard, capture, old guard away."""
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from redirector import cgroups, guard, release
+from redirector.existing import existing
+from redirector.nftables import CGROUPS, Nftables, guard_ruleset
+from redirector.plan import Backend, BackendError, Connection
+from redirector.wire import Start
+
+#: Seconds between two attempts to replace a guard that died: within the second that we promise, and no busy loop.
+RETRY = 0.5
+
+
+class Session:
+    """The rules of one Start. Leaving it removes them all but the guard's, which `end_guard` ends."""
+
+    def __init__(self, start: Start) -> None:
+        self.plan, self._instance, self._run_dir = start.plan, start.instance, start.run_dir
+        self._mount = cgroups.mount() if self.plan.scope.cgroup else CGROUPS
+        self._table = f"lockgate_{start.instance}"
+        self.backend: Backend = Nftables(self._table, self._mount)
+        self._existing: list[Connection] = []
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._retry_at = 0.0
+        self._record: Path | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.backend.remove()
+        if self._record is not None:
+            self._record.unlink(missing_ok=True)
+
+    def install(self) -> int:
+        """Put all in place; returns how many connections were open before. Raises BackendError: all is as it was."""
+        try:
+            self._record = release.write(self._run_dir, "redirector", self._instance, self._table, self.plan.fail)
+            earlier = guard.standing(self._run_dir, self._instance)
+        except (OSError, ValueError) as error:
+            raise BackendError(f"no record could be written: {error}") from error
+        self._existing = self._older(earlier)
+        if self.plan.fail == "closed":
+            self._start_guard()
+        try:
+            self.backend.install(self.plan, self._existing)
+        except BackendError:
+            self._end_guards(keep=earlier)
+            raise
+        for record in earlier:
+            release.end(self._run_dir, record)
+        return len(self._existing)
+
+    def tend_guard(self) -> None:
+        """Replace a guard that died. A failure is told once an attempt; capture goes on."""
+        if self._guard is None or self._guard.poll() is None or time.monotonic() < self._retry_at:
+            return
+        self._retry_at = time.monotonic() + RETRY
+        try:
+            self._start_guard()
+        except BackendError as error:
+            print(f"redirector: {error}", file=sys.stderr)
+
+    def end_guard(self) -> None:
+        """No more refusing: the orderly end."""
+        self._end_guards(keep=[])
+
+    def _older(self, earlier: list[release.Record]) -> list[Connection]:
+        """Behind an earlier guard, only those that it let go on: the others were diverted to a proxy now dead."""
+        found = existing(self.plan)
+        for record in earlier:
+            found = [c for c in found if [*c.client, *c.server] in list(map(list, record.existing))]
+        return found
+
+    def _start_guard(self) -> None:
+        table = f"lockgate_guard_{self._instance}_{secrets.token_hex(3)}"     # an earlier guard still holds another
+        self._guard = guard.start(guard.Order(
+            self._run_dir, self._instance, table, guard_ruleset(self.plan, table, self._existing, self._mount),
+            [(*c.client, *c.server) for c in self._existing]))
+
+    def _end_guards(self, keep: list[release.Record]) -> None:
+        for record in guard.standing(self._run_dir, self._instance):
+            if record not in keep:
+                release.end(self._run_dir, record)
+        if self._guard is not None:
+            self._guard.wait()
+            self._guard = None

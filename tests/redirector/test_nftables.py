@@ -1,0 +1,87 @@
+"""The rules as text; that they do what they say is proved in tests/live/."""
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from redirector.nftables import guard_ruleset, ruleset
+from redirector.plan import Connection, Plan, Scope
+
+PLAN = Plan(ports=(80, 443), listen_port=8080, exempt_uid=997)
+OLD4 = Connection(("192.0.2.1", 40000), ("198.51.100.2", 443), 1000, 7, 0, (2, b""))
+OLD6 = Connection(("2001:db8::1", 40001), ("2001:db8::2", 80), 1000, 8, 0, (10, b""))
+NEW = "tcp flags & (fin | syn | rst | ack) == syn"
+REFUSE = """\
+  chain refuse {
+    type filter hook output priority 0; policy accept
+    meta skuid 997 ct mark set ct mark | 0x40000000 accept
+    ct mark & 0x40000000 == 0x40000000 accept
+    fib daddr type local accept
+    ip daddr { 0.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, 224.0.0.0/4 } accept
+    ip6 daddr { fc00::/7, fe80::/10, ff00::/8 } accept
+    udp dport 443 reject with icmpx port-unreachable
+    tcp dport { 80, 443 } reject with tcp reset
+  }
+"""
+
+
+def test_the_whole_computer():
+    assert ruleset(PLAN, "lockgate_x") == f"""\
+table inet lockgate_x {{
+  flags owner
+  chain divert {{
+    type nat hook output priority -100; policy accept
+    meta skuid 997 accept
+    fib daddr type local accept
+    ip daddr {{ 0.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, 224.0.0.0/4 }} accept
+    ip6 daddr {{ fc00::/7, fe80::/10, ff00::/8 }} accept
+    tcp dport {{ 80, 443 }} {NEW} redirect to :8080
+  }}
+{REFUSE}}}
+"""
+
+
+def test_the_guard_refuses_and_diverts_nothing():
+    assert guard_ruleset(PLAN, "lockgate_guard_x") == f"table inet lockgate_guard_x {{\n  flags owner\n{REFUSE}}}\n"
+
+
+@pytest.mark.parametrize(("plan", "existing", "there", "absent"), [
+    pytest.param(replace(PLAN, quic="allow"), (), "tcp dport", "udp", id="QUIC allowed"),
+    pytest.param(replace(PLAN, loopback=True), (), "ip daddr", "fib", id="loopback"),
+    pytest.param(replace(PLAN, lan=True), (), "fib daddr type local", "10.0.0.0/8", id="LAN"),
+    pytest.param(replace(PLAN, scope=Scope(uid=1000), exempt_uid=None), (),
+                 f"    meta skuid 1000 tcp dport {{ 80, 443 }} {NEW} redirect to :8080\n", "ct mark", id="one user"),
+    pytest.param(replace(PLAN, scope=Scope(uid=1000)), (), "    meta skuid 1000 udp dport 443 reject", "    udp",
+                 id="QUIC of one user"),
+    pytest.param(replace(PLAN, scope=Scope(cgroup="/a/b c")), (),
+                 '    socket cgroupv2 level 2 "unified/a/b c" tcp dport { 80, 443 } reject', "    tcp dport", id="cgroup"),
+    pytest.param(PLAN, (OLD4,), "    tcp flags & syn == 0 ip saddr . tcp sport . ip daddr . tcp dport "
+                 "{ 192.0.2.1 . 40000 . 198.51.100.2 . 443 } accept\n", "ip6 saddr", id="an older connection goes on"),
+    pytest.param(PLAN, (OLD6, OLD4), "{ 2001:db8::1 . 40001 . 2001:db8::2 . 80 } accept\n", "rst == rst", id="IPv6"),
+    pytest.param(replace(PLAN, existing="cut"), (OLD4,), "    tcp flags & rst == rst ip saddr", "syn == 0", id="cut"),
+])
+def test_variants(plan, existing, there, absent):
+    text = ruleset(plan, "t", existing, "/sys/fs/cgroup/unified")
+    assert there in text
+    assert absent not in text
+
+
+def test_a_cgroup_mount_elsewhere_is_reached_from_where_nft_looks():
+    text = ruleset(replace(PLAN, scope=Scope(cgroup="/a")), "t", (), "/run/cgroup2")
+    assert '"../../../run/cgroup2/a"' in text
+
+
+@pytest.mark.live
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="nft must be there, and needs root")
+@pytest.mark.parametrize("make", [ruleset, guard_ruleset])
+@pytest.mark.parametrize("plan", [
+    PLAN,
+    replace(PLAN, ports=(443,), existing="cut", lan=True, loopback=True),
+    replace(PLAN, scope=Scope(uid=1000), exempt_uid=None, quic="allow"),
+])
+def test_nft_takes_it(make, plan):
+    command = ["unshare", "-n", "nft", "-c", "-f", "-"]
+    done = subprocess.run(command, input=make(plan, "t", (OLD4, OLD6)), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

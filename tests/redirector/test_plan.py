@@ -1,0 +1,49 @@
+"""A plan that would capture the proxy, or that nft would misread, cannot be made."""
+import pytest
+
+from redirector.plan import MAX_PORTS, Plan, Scope
+
+GOOD = {"ports": (80, 443), "listen_port": 8080, "exempt_uid": 997}
+
+
+@pytest.mark.parametrize("changes", [
+    pytest.param({}, id="everything"),
+    pytest.param({"exempt_uid": 0}, id="root is exempt"),
+    pytest.param({"scope": Scope(uid=1000)}, id="one user"),
+    pytest.param({"scope": Scope(uid=1000), "exempt_uid": None}, id="one user, nobody exempt"),
+    pytest.param({"scope": Scope(cgroup="/user.slice/run-u1.scope"), "exempt_uid": None}, id="one control group"),
+])
+def test_good_plans(changes):
+    Plan(**{**GOOD, **changes})
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    pytest.param({"ports": ()}, "ports", id="no ports"),
+    pytest.param({"ports": [443]}, "ports", id="a list"),
+    pytest.param({"ports": tuple(range(1, MAX_PORTS + 2))}, "ports", id="too many ports"),
+    pytest.param({"ports": (0,)}, "ports", id="port 0"),
+    pytest.param({"ports": ("443",)}, "ports", id="a port as text"),
+    pytest.param({"listen_port": 443}, "a loop", id="the proxy's port is captured"),
+    pytest.param({"listen_port": 65536}, "listen_port", id="port too large"),
+    pytest.param({"exempt_uid": None}, "exempt_uid: needed", id="everything, nobody exempt"),
+    pytest.param({"exempt_uid": -1}, "exempt_uid", id="uid negative"),
+    pytest.param({"exempt_uid": True}, "exempt_uid", id="uid a boolean"),
+    pytest.param({"scope": Scope(uid=997)}, "nothing would be captured", id="the captured user is exempt"),
+    pytest.param({"quic": "drop"}, "quic: reject or allow", id="quic"),
+    pytest.param({"fail": ["open"]}, "fail: open or closed", id="fail"),
+    pytest.param({"existing": None}, "existing: report or cut", id="existing"),
+    pytest.param({"lan": 1}, "lan: true or false", id="lan"),
+])
+def test_bad_plans(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(**{**GOOD, **changes})
+
+
+@pytest.mark.parametrize("fields", [
+    {"uid": 2**32 - 1}, {"uid": "0"}, {"uid": 1, "cgroup": "/x"}, {"cgroup": "/"}, {"cgroup": ""}, {"cgroup": "x"},
+    {"cgroup": "/x/"}, {"cgroup": "/x/../y"}, {"cgroup": "/./x"}, {"cgroup": '/x"'}, {"cgroup": "/x\n"},
+    {"cgroup": "/x\\"}, {"cgroup": "/" + "x" * 1024}, {"cgroup": 7},
+])
+def test_bad_scopes(fields):
+    with pytest.raises(ValueError, match="scope"):
+        Scope(**fields)

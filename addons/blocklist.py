@@ -14,10 +14,7 @@ from addons.names import host_of, normal
 from addons.verdict import Verdict, block
 
 #: Names that every hosts file has for the machine itself; they are no block entries.
-_LOCAL: Final = frozenset(
-    "localhost localhost.localdomain local broadcasthost ip6-localhost ip6-loopback ip6-localnet ip6-mcastprefix "
-    "ip6-allnodes ip6-allrouters ip6-allhosts 0.0.0.0".split()
-)
+_LOCAL: Final = frozenset({"localhost", "localhost.localdomain", "local", "broadcasthost", "0.0.0.0"})  # noqa: S104
 _ADDRESS: Final = re.compile(r"[\d.]+|[0-9a-f:]*:[0-9a-f:.]*(?:%\w+)?", re.IGNORECASE)
 _LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*{_LABEL}")
@@ -109,11 +106,15 @@ def entries(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         if not words or words[0].startswith("!"):
             continue
         if len(words) > 1 and _ADDRESS.fullmatch(words[0]):
-            yield from ((number, word) for word in words[1:] if word not in _LOCAL)
+            yield from ((number, word) for word in words[1:] if not _is_local(word))
         elif len(words) > 1:
             yield number, line.strip()
-        elif words[0] not in _LOCAL:
+        elif not _is_local(words[0]):
             yield number, words[0]
+
+
+def _is_local(word: str) -> bool:
+    return word in _LOCAL or word.startswith("ip6-")
 
 
 @dataclass

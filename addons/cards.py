@@ -69,29 +69,34 @@ _SOLID: Final = rb"(?:[46]\d{15}|5[0-58]\d{14}|2[2-7]\d{14}|8[12]\d{14}|35\d{14}
 _GROUPED: Final = rb"(?:" + b"|".join(map(_grouped, (b" ", b"-", rb"\+", b"%20"))) + b")"
 _NAMED: Final = (
     rb"(?i:card|credit|debit|\bpan\b|\bcc_?n|visa|maestro|uatp)"
-    rb"[\w \t.-]{0,24}[\"'\]]{0,2}\s{0,3}[=:#]?[\s\"'>]{0,4}(\d{12,19})"
+    rb"[\w \t.-]{0,24}[\"'\]]{0,2}\s{0,3}[=:#]?[\s\"'>]{0,4}(?<!\d)(\d{12,19})"
 )
 
 
-def luhn(digits: str) -> bool:
+#: A digit doubled, and the digits of that added.
+_DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
+
+
+def luhn(digits: bytes) -> bool:
     """True if the last digit checks the others (ISO/IEC 7812-1, annex B)."""
-    doubled = (int(d) * 2 for d in digits[-2::-2])
-    return (sum(map(int, digits[-1::-2])) + sum(d - 9 if d > 9 else d for d in doubled)) % 10 == 0
+    total = sum(digits[-1::-2]) + sum(digits[-2::-2].translate(_DOUBLED))
+    return (total - ord("0") * len(digits)) % 10 == 0
 
 
-def _issued(digits: str, issuers: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bool:
+def _issued(number: bytes, issuers: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bool:
+    digits = number.decode()
     return any(len(digits) in lengths and low <= digits[: len(low)] <= high for low, high, lengths in issuers)
 
 
 def _is_card(match: re.Match[bytes]) -> bool:
-    digits = _SEPARATORS.sub(b"", match[0]).decode()
-    before = match.string[max(0, match.start() - LOOK) : match.start()]
-    return _issued(digits, ISSUERS) and luhn(digits) and not _SAYS_OTHER.search(before)
+    digits = _SEPARATORS.sub(b"", match[0])
+    if not (luhn(digits) and _issued(digits, ISSUERS)):
+        return False
+    return not _SAYS_OTHER.search(match.string[max(0, match.start() - LOOK) : match.start()])
 
 
 def _is_named_card(match: re.Match[bytes]) -> bool:
-    digits = match[1].decode()
-    return _issued(digits, ISSUERS + RARE_ISSUERS) and luhn(digits)
+    return luhn(match[1]) and _issued(match[1], ISSUERS + RARE_ISSUERS)
 
 
 @cache

@@ -132,7 +132,10 @@ class Hyperscan:
 
         def trigger(data: bytes) -> list[Region]:
             # The stream does not keep its database alive: this function does, by `self`.
-            return _regions(stream.scan, ends, self._longest, data) if data else []
+            if data:
+                return _regions(stream.scan, ends, self._longest, data)
+            stream.__exit__(None, None, None)
+            return []
 
         return trigger
 

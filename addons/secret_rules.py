@@ -7,17 +7,15 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from addons.scan import Pattern
+from addons.scan import LOOK, Pattern
 
 RULES: Final = Path(__file__).with_name("rules") / "secrets.toml"
 
-#: Where a word begins, in `datadog_key` as in `myDatadogKey`; "meraki" does not begin in "cameraKit".
-_WORD: Final = rb"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
 #: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
 #: `token := `, `<token>`, `"token" => '`.
 _BETWEEN: Final = rb"""[ \t\w.-]{0,24}["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|,|>|\|\|)[\s"'`(\\=]{0,6}"""
@@ -31,6 +29,10 @@ _PLACEHOLDER: Final = re.compile(
     rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
     rb"|test_?key|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd)$"
 )
+
+
+_MIXED: Final = re.compile(rb"\d[A-Za-z]|[A-Za-z]\d")
+_DOTTED: Final = re.compile(rb"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +51,37 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Accept:
-    """The last word on a match: a value must look random, pass its check, and not stand for another."""
+    """The last word on a match: a value must look random, pass its check, and not stand for another.
+
+    What stands before a match is judged here too: in the expression it would be tried at every byte.
+    """
 
     entropy: float = 0.0
     digits: int = 0
-    check: Callable[[bytes], bool] = field(default=lambda _: True)
+    check: Callable[[bytes], bool] = bool
+    unless_after: re.Pattern[bytes] | None = None
+    begins_word: bool = False
 
     def __call__(self, match: re.Match[bytes]) -> bool:
         value = match[match.re.groups and 1]
         return (
-            sum(48 <= c <= 57 for c in value) >= self.digits
+            len(value) - len(value.translate(None, b"0123456789")) >= self.digits
             and entropy(value) >= self.entropy
             and not _PLACEHOLDER.search(value)
             and self.check(value)
+            and self._stands_alone(match)
         )
+
+    def _stands_alone(self, match: re.Match[bytes]) -> bool:
+        text, start = match.string, match.start()
+        if self.begins_word and not begins_word(text[max(0, start - 1) : start], text[start : start + 1]):
+            return False
+        return not (self.unless_after and self.unless_after.search(text[max(0, start - LOOK) : start]))
+
+
+def begins_word(before: bytes, first: bytes) -> bool:
+    """True for `datadog_key` and in `myDatadogKey`; "meraki" does not begin a word in "cameraKit"."""
+    return not before.isalpha() or (before.islower() and first.isupper())
 
 
 def entropy(value: bytes) -> float:
@@ -82,18 +101,23 @@ def is_jwt(value: bytes) -> bool:
 
 
 def is_varied(value: bytes) -> bool:
-    """True if the value mixes kinds of characters as a random string does and as a word or path does not."""
-    words = re.split(rb"[^A-Za-z0-9]+", value)
-    longest = max(words, key=len)
-    return len(longest) >= 8 and bool(re.search(rb"\d[A-Za-z]|[A-Za-z]\d", longest))
+    """True if letters and digits mix as in a random string, and not as in words, paths and `names.with.dots`."""
+    longest = max(re.split(rb"[^A-Za-z0-9]+", value), key=len)
+    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value)
 
 
-_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"jwt": is_jwt, "varied": is_varied}
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied}
 
 
-def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int) -> Rule:
-    check = {"check": _CHECKS[table["check"]]} if "check" in table else {}
-    accept = _Accept(table.get("entropy", 0.0), table.get("digits", 0), **check)
+def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int, begins_word: bool = False) -> Rule:
+    after = table.get("unless_after")
+    accept = _Accept(
+        entropy=table.get("entropy", 0.0),
+        digits=table.get("digits", 0),
+        check=_CHECKS[table.get("check", "")],
+        unless_after=re.compile(b"(?:" + after.encode() + rb")\Z") if after else None,
+        begins_word=begins_word,
+    )
     words = tuple(word.encode() for word in keywords)
     pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
@@ -105,8 +129,8 @@ def _token(table: dict[str, Any]) -> Rule:
 
 def _assignment(table: dict[str, Any]) -> Rule:
     names = b"|".join(re.escape(name.encode()) for name in table["names"])
-    regex = _WORD + b"(?i:" + names + b")" + _BETWEEN + b"(" + table["value"].encode() + b")" + _END
-    return _rule(table, regex, table["names"], _ASSIGNMENT)
+    regex = b"(?i:" + names + b")" + _BETWEEN + b"(" + table["value"].encode() + b")" + _END
+    return _rule(table, regex, table["names"], _ASSIGNMENT, begins_word=True)
 
 
 @cache

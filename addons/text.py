@@ -66,6 +66,6 @@ def basic(value: bytes) -> Iterator[bytes]:
     scheme, _, encoded = value.partition(b" ")
     if scheme.lower() == b"basic":
         try:
-            yield base64.b64decode(encoded)
+            yield base64.b64decode(encoded, validate=True)
         except binascii.Error:
             return

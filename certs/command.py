@@ -12,7 +12,6 @@ TIME_LIMIT = 30.0
 #: Nothing else of the caller's environment reaches them: CA and proxy variables would decide what we came to ask.
 PASSED_ON = ("PATH", "LANG", "LC_ALL")
 
-
 #: Where Debian has the programs whose package is named otherwise.
 PACKAGES = {"certutil": "libnss3-tools", "vfyserv": "libnss3-tools"}
 

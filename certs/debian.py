@@ -58,16 +58,16 @@ class Debian:
 
     def uninstall(self, root: Root) -> str | None:
         """Remove the root. Returns None if there is no trace of it. Raises StoreError or OSError."""
-        bundle = _bundle()
         known = self._record.knows(root, self.name)
-        traces = root.pem in bundle or look(_source(root)) or _link(root).is_symlink() or _is_hashed(root)
-        if root.pem in bundle:
-            replace(BUNDLE, bundle.replace(root.pem, b""), BUNDLE.stat().st_mode & 0o777)
+        traces = look(_source(root)) is not None or _link(root).is_symlink() or _is_hashed(root)
         _drop_hash_links(root)
         for path in (_link(root), _source(root)):
             path.unlink(missing_ok=True)
         for path in (BUNDLE, _source(root)):
             sweep(path)
+        if (known or traces) and not self._record.same(root, self.name, _contents(root)):
+            # Otherwise it is in the bundle by someone else's doing, or not at all.
+            replace(BUNDLE, _bundle().replace(root.pem, b""), BUNDLE.stat().st_mode & 0o777)
         exact = self._record.same(root, self.name, _contents(root))
         self._record.forget(root, self.name)
         if not traces and not known:

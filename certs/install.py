@@ -34,17 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def describe(root: Root, found: Sequence[Store]) -> str:
+def describe(root: Root, found: Sequence[Store], command: str = "install") -> str:
     """Return what a person should see before they agree: the root, whom it concerns, and what would be done."""
     lines = [show(root), ""]
-    for store, result in zip(found, stores.plan(root, found)):
+    for store, result in zip(found, stores.plan(root, found, command)):
         lines += [f"{store.name}  ({store.scope})", f"    {result.text}"]
     return "\n".join(lines)
 
 
 def confirm(root: Root, found: Sequence[Store], command: str) -> bool:
     """Show it all and ask. No answer, as from a closed input, is a no."""
-    print(describe(root, found))
+    print(describe(root, found, command))
     if command == "install":
         print("\nWhoever has the key of this root can pose as any site to the programs above. `uninstall` undoes it.")
     try:
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace, root: Root, found: Sequence[Store]) -> int
         case "verify":
             return report(stores.verify(root, found), as_json=options.json)
     if options.dry_run:
-        print(describe(root, found))
+        print(describe(root, found, options.command))
         return 0
     if not options.yes and not confirm(root, found, options.command):
         print("nothing was changed", file=sys.stderr)

@@ -135,10 +135,12 @@ class Nss:
 
     def _means_the_same(self, kept: Contents) -> bool:
         """Do the databases hold the rows they held? Their bytes differ after any change that was taken back."""
-        for path, data in _now(kept).items():
-            before = kept[path]
+        now = _now(kept)
+        for path, before in kept.items():
+            if now[path] == before:
+                continue
             if path.suffix != ".db":
-                if before not in (None, data):
+                if before is not None:
                     return False
             elif before is None:
                 if _rows(path).keys() - {"metaData"}:  # which holds the salt of any database that certutil makes

@@ -15,16 +15,15 @@ from certs.root import Root
 #: File -> what it held; None: it did not exist.
 type Contents = Mapping[Path, bytes | None]
 
+#: What an uninstall says that left nothing at all.
+AS_BEFORE = "removed; all that was changed is as before, byte for byte"
+
 
 def default_folder() -> Path:
     """Return where records are kept: with the computer's state for root, with the user's for anybody else."""
     if os.geteuid() == 0:
         return Path("/var/lib/lockgate/trust")
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "lockgate/trust"
-
-
-#: What an uninstall says that left nothing at all.
-AS_BEFORE = "removed; all that was changed is as before, byte for byte"
 
 
 class Record:

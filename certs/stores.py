@@ -1,15 +1,17 @@
 """What a trust store can do, which ones this computer has, and one operation on all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 from certs import nss
+from certs.authority import Authority
 from certs.debian import Debian
 from certs.record import Record, default_folder
 from certs.root import Root
 from certs.user import User, invoking
-from certs.verify import Server
+from certs.verify import Server, serving
 
 #: How the kinds are called on a command line.
 KINDS = ("system", "nss")
@@ -62,8 +64,10 @@ def detect(kinds: Sequence[str] = KINDS, *, record: Record | None = None, user: 
     return found
 
 
-def plan(root: Root, stores: Sequence[Store]) -> Iterator[Result]:
-    """Say for each store whether it has the root, and otherwise what `install` would do. Changes nothing."""
+def plan(root: Root, stores: Sequence[Store], command: str = "install") -> Iterator[Result]:
+    """Say for each store what `install` or `uninstall` would do. Changes nothing."""
+    if command == "uninstall":
+        return _each(stores, lambda store: "would remove it" if store.check(root) else "would remove what there is")
     return _each(stores, lambda store: "installed" if store.check(root) else f"not installed; would {store.plan(root)}")
 
 
@@ -79,9 +83,13 @@ def uninstall(root: Root, stores: Sequence[Store]) -> Iterator[Result]:
     return _each(stores, lambda store: store.uninstall(root) or "was not installed")
 
 
-def verify(root: Root, stores: Sequence[Store], server: Server | None = None) -> Iterator[Result]:
-    """Ask of each store whether its programs accept the root; with `server` by a handshake. Yields as it goes."""
-    return _each(stores, lambda store: store.verify(root, server))
+def verify(root: Root, stores: Sequence[Store], authority: Authority | None = None) -> Iterator[Result]:
+    """Ask of each store whether its programs accept the root; by a handshake if `authority` has its key.
+
+    Yields as it goes.
+    """
+    with serving(authority) if authority else nullcontext() as server:
+        yield from _each(stores, lambda store: store.verify(root, server))
 
 
 def _each(stores: Sequence[Store], action: Callable[[Store], str]) -> Iterator[Result]:

@@ -220,7 +220,7 @@ def events(arguments: argparse.Namespace) -> int:
       lockgate events --verdict block --since 1h
       lockgate events --follow --json
     """
-    wanted = {"since": arguments.since, "host": arguments.host, "app": arguments.only_app, "verdict": arguments.verdict,
+    wanted = {"since": arguments.since, "host": arguments.host, "app": arguments.app, "verdict": arguments.verdict,
               "filter": arguments.filter, "incident": arguments.incident}
     try:
         found: Iterable[dict[str, Any]] = sinks.read(state(arguments), limit=arguments.limit, **wanted)

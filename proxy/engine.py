@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
 from mitmproxy import addonmanager, master, options
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import ConnectionState, Server

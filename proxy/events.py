@@ -10,6 +10,7 @@ Source of the names: Suricata user guide, "EVE JSON Format".
 import dataclasses
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from addons.connection import Connection, Process
 from addons.verdict import SAMPLE, Action, Finding
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U: it will be read out over the telephone
+COLUMNS = ("at", "type", "host", "app", "verdict", "filter", "incident")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ALERTS = frozenset({"alert", "block", "kill"})
 #: Characters kept of what a client may make as long as it likes.
 MAX_URL, MAX_AGENT, MAX_COMMAND = 4096, 512, 1024
@@ -179,6 +182,25 @@ def _mask_argument(argument: str) -> str:
     return argument if len(argument) <= SAMPLE else argument[:SAMPLE] + "…"
 
 
+def columns(event: Event) -> tuple[float | str | None, ...]:
+    """Return what an event is looked up by, in the order of COLUMNS."""
+    ours = event.get("lockgate", {})
+    host = event.get("http", {}).get("hostname") or event.get("tls", {}).get("sni") or event.get("dest_ip")
+    app = event.get("process", {}).get("exe", "").encode(errors="replace").decode()  # a path may be no UTF-8
+    at = datetime.fromisoformat(event["timestamp"]).timestamp()
+    return at, event["event_type"], host, app, ours.get("verdict"), ours.get("filter"), ours.get("incident")
+
+
+def parse_time(text: str) -> float:
+    """Return seconds of the epoch for `90s`, `10m`, `2h`, `3d` ago or an ISO time (local unless it says)."""
+    if age := re.fullmatch(r"(\d{1,6})([smhd])", text):
+        return time.time() - int(age[1]) * UNITS[age[2]]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: write 90s, 10m, 2h, 3d or 2026-01-31T12:00") from None
+
+
 def line(event: Event) -> str:
     """Render an event for a person, on one line, with nothing in it that a terminal would obey."""
     ours, process = event.get("lockgate", {}), event.get("process", {})
@@ -224,6 +246,8 @@ def _event(
         "app_proto": kind,
         "lockgate": _filled(outcome),
     }
+    if outcome.findings:
+        event["lockgate"]["findings"] = [dataclasses.asdict(finding) for finding in outcome.findings]
     if conn.tls:
         tls = {"sni": conn.host, "version": tls_version, "alpn": list(conn.alpn), "ja4": conn.ja4}
         event["tls"] = {name: value for name, value in tls.items() if value} | ({"ja3": {"hash": ja3}} if ja3 else {})
@@ -241,15 +265,15 @@ def _event(
 
 
 def _process(process: Process) -> Event:
-    command = mask_command(process.cmdline)
-    return {"pid": process.pid, "exe": process.exe} | _filled(dataclasses.replace(process, cmdline=())) | (
-        {"cmdline": command} if command else {}
-    )
+    found = {"pid": process.pid, "exe": process.exe} | _filled(process)
+    if process.cmdline:
+        found["cmdline"] = mask_command(process.cmdline)
+    return found
 
 
 def _filled(record: Any) -> Event:
-    """Return the fields of a dataclass that say something; findings as dicts, other tuples as lists."""
-    values = dataclasses.asdict(record).items()
+    """Return the fields of a dataclass with slots that say something."""
+    values = ((name, getattr(record, name)) for name in record.__slots__)
     return {name: value for name, value in values if value not in (None, "", ()) and value is not False}
 
 

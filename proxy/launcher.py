@@ -135,6 +135,8 @@ class Launcher:
         self.who = confine.identity(launch.user) if self.root else None
         if self.who is not None:
             confine.give(launch.state, self.who)
+        if launch.plan is not None:
+            Path(launch.run_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
         self.pair: Pair | None = None
 
     @property
@@ -155,6 +157,9 @@ class Launcher:
                     plan = self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
                     theirs.sendall(wire.encode(wire.Start(self.launch.instance, self.launch.run_dir, plan)))
                     theirs.close()
+                    assert pair.worker.stdin is not None
+                    pair.worker.stdin.write(b"go\n")       # nothing may come before Start
+                    pair.worker.stdin.flush()
                 pair.ready = pair.wait_for("ready", READY_LIMIT)
             except BaseException:
                 pair.stop()
@@ -177,7 +182,7 @@ class Launcher:
             confined = confine.drop(self.who, readable=readable, writable=[launch.state])
             environment |= {"HOME": str(launch.state), "USER": self.who.name}
         process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-I", *os.environ.get("LG_O", "").split(), "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=environment, cwd=launch.state, pass_fds=[channel.fileno()] if channel else [],
             preexec_fn=confined, start_new_session=True)
         assert process.stdin is not None

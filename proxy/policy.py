@@ -21,7 +21,7 @@ import yaml
 
 from proxy.schema import ANY_VALUE, Key, Node, Policy, fields_of
 
-#: Bytes; a policy of a thousand rules needs half of it. Long lists of hosts belong in files of their own.
+#: Bytes of a policy or filter file; a thousand rules need half of it. Long lists of hosts have files of their own.
 MAX_POLICY = 256 * 1024
 #: Nodes once aliases are expanded: nine levels of nine aliases, the usual "billion laughs", would be 387 million.
 MAX_NODES = 50_000
@@ -91,23 +91,17 @@ def default_policy() -> Policy:
     return parse(DEFAULT, Path("(no policy file)"))
 
 
-def read_trusted(path: Path, *, strict: bool | None = None, limit: int = MAX_POLICY) -> bytes:
-    """Read at most `limit` bytes of a regular file. If strict, ValueError where another user could have written it.
-
-    Trusted are root, ourselves and, under sudo, the user who called it.
-    """
-    if strict is None:
-        strict = hasattr(os, "geteuid") and os.geteuid() == 0
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+def read_trusted(path: Path, *, strict: bool | None = None) -> bytes:
+    """Read a policy or filter file. If strict, ValueError where others than root, we and sudo's caller can write it."""
+    if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")
-    if strict:
+    if strict or (strict is None and hasattr(os, "geteuid") and os.geteuid() == 0):
         for place in {path, *path.absolute().parents, *path.resolve().parents}:
             _refuse_foreign(place, place.stat())
     with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"larger than {limit} bytes; put long lists into files of their own")
+        data = file.read(MAX_POLICY + 1)
+    if len(data) > MAX_POLICY:
+        raise ValueError(f"larger than {MAX_POLICY} bytes; put long lists into files of their own")
     return data
 
 
@@ -227,8 +221,9 @@ class Builder:
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return self._record(kind, node)
-        if origin in (typing.Union, types.UnionType) and types.NoneType in arguments and len(arguments) == 2:
-            return None if node.value is None else self.build(next(each for each in arguments if each is not types.NoneType), node, key)
+        kinds = [each for each in arguments if each is not types.NoneType]
+        if origin in (typing.Union, types.UnionType) and len(kinds) == 1:
+            return None if node.value is None else self.build(kinds[0], node, key)
         if origin is typing.Literal:
             return self._choice(arguments, node)
         if isinstance(origin, type) and issubclass(origin, Collection) and len(set(arguments) - {...}) == 1:

@@ -8,7 +8,7 @@ from proxy.chain import Decision
 from proxy.events import Outcome, connection_event, http_event, http_part, incident, lifecycle_event, new_flow_id
 from proxy.schema import Events
 from proxy.session import Session, Transfer
-from proxy.sinks import EventLog, open_log
+from proxy.sinks import open_log
 
 #: A refusal by the proxy itself, and failures of TLS, have no filter; these stand in its place.
 PROXY, TLS = "lockgate", "tls"
@@ -18,7 +18,7 @@ class Records:
     """Describes what happened to a connection or a request; the log writes it."""
 
     def __init__(self, state: Path, settings: Events) -> None:
-        self._log = EventLog(sinks_for(state, settings), settings.on_full)
+        self._log = open_log(state, settings)
 
     @property
     def healthy(self) -> bool:

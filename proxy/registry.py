@@ -104,8 +104,8 @@ def compile_when(text: str) -> Callable[[http.HTTPFlow], bool]:
         expression = _grammar().parse_string(text, parse_all=True)[0]
     except pyparsing.ParseException as error:
         raise ValueError(f"not a filter expression, at column {error.column}: {text!r} ({HELP})") from None
-    except ValueError:  # all that mitmproxy says is that it cannot compile
-        raise ValueError(f"it has a regular expression that is none: {text!r}") from None
+    except ValueError:  # it says no more
+        raise ValueError(f"a regular expression that is none, or an operator other than ! & |: {text!r}") from None
     return lambda flow: bool(expression(flow))
 
 
@@ -136,8 +136,15 @@ def _grammar() -> Any:
             def __call__(self, flow: http.HTTPFlow) -> bool:
                 return self.expr in labels(flow)
 
+        class Url(module.FUrl):  # type: ignore[misc]
+            @classmethod
+            def make(cls, text: str, at: int, tokens: list[str]) -> Any:
+                if not re.search(r"\w", tokens[0]):  # `~d a && ~d b` would look for "&&" in the URL, and never match
+                    raise ValueError
+                return super().make(text, at, tokens)
+
         operators = [each for each in module.filter_rex if each.code not in BODY_OPERATORS]
-        module.filter_rex = [*operators, App, Label]
+        module.filter_rex, module.FUrl = [*operators, App, Label], Url
         return module._make()
 
 

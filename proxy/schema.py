@@ -7,7 +7,6 @@ An annotation holds a field's documentation and bounds as a `Key`. `policy.py` r
 
 import dataclasses
 import fnmatch
-import ipaddress
 import json
 import re
 import sys
@@ -15,6 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,15 +23,12 @@ from addons.connection import Connection, Process
 LABEL = "label:"
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 JSON_TYPES = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean", types.NoneType: "null"}
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A YAML value (None, bool, int, float, str, a tuple or a dict of nodes) and its place in a file.
-
-    A dataclass with a field of this type gets the node that it was built from.
-    """
+    """A YAML value (None, bool, int, float, str, a tuple or a dict of nodes) and its place in a file."""
 
     file: str
     line: int
@@ -49,17 +46,16 @@ class Node:
         return [node.plain() for node in self.value] if isinstance(self.value, tuple) else self.value
 
     def __str__(self) -> str:
-        if isinstance(self.value, dict | tuple):
-            return "a mapping" if isinstance(self.value, dict) else "a list"
-        return "nothing" if self.value is None else json.dumps(self.value)
+        names = {dict: "a mapping", tuple: "a list", types.NoneType: "nothing"}
+        return names.get(type(self.value)) or json.dumps(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """What an annotation says about a field beyond its type: `name: Annotated[str, Key("what it is for")]`.
 
-    `name` is the YAML name if the field's own will not do. `convert` makes each text into something else, of which the
-    YAML has the type `raw`, or raises ValueError. The bounds hold for each number.
+    `name` is the YAML name if the field's own will not do. `convert` takes each text or raises ValueError; `raw` is the
+    type before that. The bounds hold for each number.
     """
 
     doc: str = ""
@@ -89,14 +85,6 @@ def host_pattern(text: str) -> str:
 def host_or_label(text: str) -> str:
     """Like `host_pattern`, and `label:NAME` stands for every connection with that label."""
     return text if text.startswith(LABEL) and text != LABEL else host_pattern(text)
-
-
-def network(text: str) -> Network:
-    """Return a CIDR block; an address alone is a block of one."""
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{error}; write 192.0.2.0/24, 2001:db8::/32 or a single address") from None
 
 
 def matches_host(pattern: str, host: str) -> bool:
@@ -132,9 +120,7 @@ class Upstream:
 class Tls:
     """What is decrypted."""
 
-    bypass: Annotated[
-        tuple[str, ...], Key("never decrypted: host.example, *.host.example, label:NAME", convert=host_or_label)
-    ] = ()
+    bypass: Annotated[tuple[str, ...], Key("never decrypted: hosts, or label:NAME", convert=host_or_label)] = ()
     pinned: Annotated[Literal["block"], Key("programs that refuse our certificate")] = "block"
     upstream: Annotated[Upstream, Key("the session with the origin")] = field(default_factory=Upstream)
 
@@ -146,9 +132,7 @@ class ConnectionRule:
     id: Annotated[str, Key("name of the rule in events; unique")]
     verdict: Annotated[Literal["inspect", "bypass", "block"], Key("what to do with a connection that matches")]
     hosts: Annotated[tuple[str, ...] | None, Key("host.example or *.host.example", convert=host_pattern)] = None
-    addresses: Annotated[
-        tuple[Network, ...] | None, Key("CIDR blocks of the destination", raw=tuple[str, ...], convert=network)
-    ] = None
+    addresses: Annotated[tuple[Network, ...] | None, Key("CIDR blocks", raw=tuple[str, ...], convert=ip_network)] = None
     ports: Annotated[tuple[int, ...] | None, Key("destination ports", minimum=1, maximum=65535)] = None
     apps: Annotated[tuple[str, ...] | None, Key("executable paths; * ? [] as in a shell, * also matches /")] = None
     users: Annotated[tuple[str, ...] | None, Key('user names, or uids in quotes ("1000")')] = None
@@ -157,7 +141,7 @@ class ConnectionRule:
     def matches(self, conn: Connection) -> bool:
         """Tell whether all conditions hold; one about something unknown (an ended process, no SNI) does not."""
         process, host, ja4 = conn.process or Process(0), conn.host or "", conn.ja4 or ""
-        app, users = process.exe, {process.user} if process.uid is None else {process.user, str(process.uid)}
+        app, users = process.exe, {process.user, "" if process.uid is None else str(process.uid)} - {""}
         conditions: tuple[tuple[tuple[Any, ...] | None, Callable[[Any], bool]], ...] = (
             (self.hosts, lambda pattern: matches_host(pattern, host)),
             (self.addresses, lambda block: _is_in(conn.address[0], block)),
@@ -171,7 +155,7 @@ class ConnectionRule:
 
 def _is_in(address: str, block: Network) -> bool:
     try:
-        return ipaddress.ip_address(address.partition("%")[0]) in block
+        return ip_address(address.partition("%")[0]) in block
     except ValueError:  # a request through the explicit listener names a host instead
         return False
 
@@ -182,7 +166,7 @@ class FilterRule:
 
     id: Annotated[str, Key("name of the rule in events; unique")]
     use: Annotated[str, Key("a built-in filter, an entry point in lockgate.filters, ./mine.py:Class or ./addon.py")]
-    source: Node = field(repr=False, compare=False)
+    source: Node = field(repr=False, compare=False)  # the mapping that this was built from
     when: Annotated[str | None, Key("mitmproxy filter expression, also ~app REGEX, ~label NAME; absent: always")] = None
     options: Annotated[Any, Key("the filter's own options", name="with")] = field(default_factory=dict)
     mode: Annotated[Literal["monitor", "enforce"], Key("monitor: verdicts become alerts")] = "enforce"
@@ -241,12 +225,9 @@ class Policy:
         for rule in self.connections:
             if rule.matches(conn):
                 return ConnectionVerdict(rule.verdict, rule.id, f"connection rule {rule.id}")
+        marks = {LABEL + name for name in conn.labels}
         for pattern in self.tls.bypass if conn.tls else ():
-            if pattern.startswith(LABEL):
-                found = pattern.removeprefix(LABEL) in conn.labels
-            else:
-                found = conn.host is not None and matches_host(pattern, conn.host)
-            if found:
+            if pattern in marks or matches_host(pattern, conn.host or ""):
                 return ConnectionVerdict("bypass", "tls.bypass", f"tls.bypass has {pattern}")
         return ConnectionVerdict("inspect", "", "no rule says otherwise")
 
@@ -267,7 +248,7 @@ def fields_of(cls: type) -> list[Field]:
     found = []
     hints = typing.get_type_hints(cls, include_extras=True)
     for each in dataclasses.fields(cls):
-        kind, key = hints[each.name], Key()
+        kind, key = hints[each.name], ANY_VALUE
         if typing.get_origin(kind) is Annotated:
             key = next((extra for extra in kind.__metadata__ if isinstance(extra, Key)), key)
             kind = kind.__origin__
@@ -309,7 +290,7 @@ def main(argv: Sequence[str]) -> int:
     target = Path(argv[-1])
     if "--check" not in argv:
         target.write_text(text)
-    elif not target.exists() or target.read_text() != text:
+    elif target.read_text() != text:
         print(f"{target} is out of date; run: python -m proxy.schema {target}", file=sys.stderr)
         return 1
     return 0

@@ -1,9 +1,8 @@
 """Where events go: a database that `lockgate events` reads, JSON lines, standard output.
 
-Theory of operation. `EventLog.emit` only puts an event on a bounded queue; a thread takes what has gathered and hands
-it to each sink. A sink that fails (a full disk, usually) either loses what it was given and the loss is counted and
-recorded later (`on_full: drop`), or keeps it and is tried again, while `healthy` is False and the proxy refuses
-requests (`on_full: block`). Nothing is ever raised into the event loop.
+Theory of operation. `EventLog.emit` only puts an event on a bounded queue; a thread hands what has gathered to each
+sink. A sink that fails (a full disk, usually) either loses what it was given, which is counted and recorded later
+(`on_full: drop`), or keeps it and is tried again while `healthy` is False and the proxy refuses requests (`block`).
 """
 
 import contextlib
@@ -11,38 +10,28 @@ import itertools
 import json
 import logging
 import os
-import re
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from proxy import schema
-from proxy.events import Event, lifecycle_event, normal_incident
+from proxy.events import COLUMNS, Event, columns, lifecycle_event, normal_incident, parse_time
 
 #: Events that may wait: some 20 MB, and several seconds of the busiest computer.
 MAX_QUEUE = 10_000
-#: Events a transaction: with 500 a commit costs 10 us each.
-BATCH = 500
-#: Seconds until a sink that failed is tried again.
-RETRY = 1.0
-#: Seconds that `close` waits for the last events.
-CLOSE = 5.0
-#: JSON lines: bytes a file, and how many older files are kept.
-MAX_JSONL, KEPT_JSONL = 64 * 2**20, 4
-#: Seconds between two looks for events that are too old or too many.
-PRUNE = 60.0
-#: Seconds between two looks for new events when following.
-POLL = 0.25
+BATCH = 500  # events a transaction: the commit is then a small part of the cost
+MAX_JSONL, KEPT_JSONL = 64 * 2**20, 4  # bytes a file, and how many older files are kept
+#: Seconds: until a failed sink is tried again; that `close` waits for the last events; between two looks for events
+#: that are too old or too many; between two looks for new ones when following.
+RETRY, CLOSE, PRUNE, POLL = 1.0, 5.0, 10.0, 0.25
 
 DATABASE = "events.db"
 SCHEMA_VERSION = 1
-COLUMNS = ("at", "type", "host", "app", "verdict", "filter", "incident")
 SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
@@ -63,14 +52,13 @@ CONDITIONS = {
     "filter": "filter = :filter",
     "incident": "incident = :incident",
 }
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 log = logging.getLogger(__name__)
 dumps = json.JSONEncoder(default=str).encode  # a surprise in an event must not stop those behind it
 
 
 class Sink(Protocol):
-    """Takes events in order. `write` raises OSError or sqlite3.Error, and then has written none of them."""
+    """Takes events in order. If `write` raises, it has written none of them."""
 
     def write(self, events: Sequence[Event]) -> None: ...
 
@@ -81,9 +69,8 @@ class EventLog:
     """The events of one proxy on their way to their sinks. `emit` is for the event loop; `close` flushes."""
 
     def __init__(self, sinks: Sequence[Sink], on_full: Literal["drop", "block"] = "drop") -> None:
-        self.lost = 0
-        self._outlets = [_Outlet(sink, keep=on_full == "block") for sink in sinks]
-        self._block = on_full == "block"
+        self.lost, self._block = 0, on_full == "block"
+        self._outlets = [_Outlet(sink, keep=self._block) for sink in sinks]
         self._queue: SimpleQueue[Event | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
@@ -91,15 +78,10 @@ class EventLog:
     @property
     def healthy(self) -> bool:
         """False while decisions cannot be recorded and the policy asks that nothing happens unrecorded."""
-        return not self._block or (self._queue.qsize() < MAX_QUEUE and not self.problem)
-
-    @property
-    def problem(self) -> str:
-        """What the sinks suffer from; empty if nothing."""
-        return "; ".join(outlet.error for outlet in self._outlets if outlet.error)
+        return not self._block or (self._queue.qsize() < MAX_QUEUE and not any(each.error for each in self._outlets))
 
     def emit(self, event: Event) -> None:
-        """Hand over an event, which must not be changed any more; it costs a few microseconds and never raises."""
+        """Hand over an event, which must not be changed any more; costs a microsecond and never raises."""
         if self._queue.qsize() < MAX_QUEUE:
             self._queue.put(event)
         else:
@@ -115,14 +97,14 @@ class EventLog:
         while not closing:
             batch = self._gather()
             closing = None in batch
-            events = [event for event in batch if event is not None]
             lost, self.lost = self.lost, 0
-            if lost:
-                events.append(lifecycle_event("events lost", f"{lost} came faster than they could be written"))
+            events = [lifecycle_event("events lost", f"{lost} came faster than they are written")] if lost else []
+            events += filter(None, batch)
             for outlet in self._outlets:
-                outlet.write(events)
+                outlet.write(events, now=closing)
         for outlet in self._outlets:
-            outlet.close()
+            with contextlib.suppress(OSError, sqlite3.Error):
+                outlet.sink.close()
 
     def _gather(self) -> list[Event | None]:
         """Wait for an event, or until a failed sink is due, and take what has come by then."""
@@ -134,36 +116,37 @@ class EventLog:
         return batch
 
 
+@dataclass(slots=True)
 class _Outlet:
     """A sink, what it still has to write, and what it lost."""
 
-    def __init__(self, sink: Sink, keep: bool) -> None:
-        self.sink, self.keep = sink, keep
-        self.backlog: list[Event] = []
-        self.lost, self.error = 0, ""
+    sink: Sink
+    keep: bool
+    backlog: list[Event] = field(default_factory=list)
+    lost: int = 0
+    error: str = ""
 
-    def write(self, events: Sequence[Event]) -> None:
+    retry_at: float = 0.0
+
+    def write(self, events: Sequence[Event], *, now: bool = False) -> None:
+        """Write them, or after a failure not before RETRY seconds have passed, unless it must be `now`."""
         self.backlog += events
-        if not self.backlog:
-            return
+        if self.backlog and (now or time.monotonic() >= self.retry_at):
+            self._attempt()
+        if self.error:
+            kept = MAX_QUEUE if self.keep else 0
+            self.lost += len(self.backlog[kept:])
+            del self.backlog[kept:]
+
+    def _attempt(self) -> None:
         loss = [lifecycle_event("events lost", f"{self.lost} could not be written: {self.error}")] if self.lost else []
         try:
             self.sink.write([*loss, *self.backlog])
+            self.backlog, self.lost, self.error = [], 0, ""
         except Exception as error:  # whatever it is, the thread must live: without it nothing at all is recorded
             if not self.error:
                 log.error("events cannot be written: %s", error)
-            self.error = str(error) or type(error).__name__
-            kept = MAX_QUEUE if self.keep else 0
-            self.lost += max(len(self.backlog) - kept, 0)
-            del self.backlog[kept:]
-        else:
-            self.backlog, self.lost, self.error = [], 0, ""
-
-    def close(self) -> None:
-        try:
-            self.sink.close()
-        except Exception as error:
-            log.error("events: %s", error)
+            self.error, self.retry_at = str(error) or type(error).__name__, time.monotonic() + RETRY
 
 
 class JsonLines:
@@ -189,8 +172,7 @@ class JsonLines:
         os.close(self._file)
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        return os.open(self.path, flags, 0o600)
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
     def _rotate(self) -> None:
         names = [self.path, *(self.path.with_name(f"{self.path.name}.{n}") for n in range(1, KEPT_JSONL + 1))]
@@ -205,21 +187,17 @@ class StandardOutput:
     """One JSON object a line."""
 
     def write(self, events: Sequence[Event]) -> None:
-        sys.stdout.write("".join(dumps(event) + "\n" for event in events))
-        sys.stdout.flush()
+        print(*map(dumps, events), sep="\n", flush=True)
 
     def close(self) -> None:
         pass
 
 
 class Database:
-    """`events.db` in the state folder, bounded in size and age: the oldest events go first.
-
-    A file that is no database of ours is put aside as `events.db.damaged`. Raises OSError or sqlite3.Error.
-    """
+    """`events.db` in the state folder, bounded in size and age; a damaged file is put aside as `events.db.damaged`."""
 
     def __init__(self, folder: Path, max_mb: int, max_days: int) -> None:
-        self._max_bytes, self._max_age, self._pruned = max_mb * 2**20, max_days * UNITS["d"], 0.0
+        self._max_bytes, self._max_age, self._pruned = max_mb * 2**20, max_days * 86_400, -PRUNE
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / DATABASE
         try:
@@ -232,11 +210,11 @@ class Database:
             self._connection = self._open()
 
     def write(self, events: Sequence[Event]) -> None:
-        with self._connection as transaction:
-            transaction.executemany(INSERT, map(_row, events))
-        if (now := time.monotonic()) - self._pruned > PRUNE:
-            self._pruned = now
+        if time.monotonic() - self._pruned > PRUNE:
             self._prune()
+            self._pruned = time.monotonic()
+        with self._connection as transaction:
+            transaction.executemany(INSERT, ((*columns(event), dumps(event)) for event in events))
 
     def close(self) -> None:
         self._connection.close()
@@ -244,12 +222,16 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # the -wal and -shm files take over its mode
         connection = sqlite3.connect(self._path, check_same_thread=False)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            connection.executescript(SCHEMA)
-        elif version != SCHEMA_VERSION:
-            raise sqlite3.OperationalError(f"{self._path} was written by another version of lockgate; move it away")
-        connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last second, never the file
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                connection.executescript(SCHEMA)
+            elif version != SCHEMA_VERSION:
+                raise sqlite3.OperationalError(f"{self._path} is of another version of lockgate; move it away")
+            connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last second, never the file
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _prune(self) -> None:
@@ -263,15 +245,6 @@ class Database:
         execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _row(event: Event) -> tuple[float | str | None, ...]:
-    ours = event.get("lockgate", {})
-    host = event.get("http", {}).get("hostname") or event.get("tls", {}).get("sni") or event.get("dest_ip")
-    app = event.get("process", {}).get("exe", "").encode(errors="replace").decode()  # a path may be no UTF-8
-    names = (ours.get("verdict"), ours.get("filter"), ours.get("incident"))
-    at = datetime.fromisoformat(event["timestamp"]).timestamp()
-    return at, event["event_type"], host, app, *names, dumps(event)
-
-
 def open_log(folder: Path, events: schema.Events, *, stdout: bool = False) -> EventLog:
     """Open the sinks that a policy names; `folder` is the state folder. Raises OSError or sqlite3.Error."""
     sinks: list[Sink] = [Database(folder, events.sqlite.max_mb, events.sqlite.max_days)]
@@ -280,19 +253,18 @@ def open_log(folder: Path, events: schema.Events, *, stdout: bool = False) -> Ev
     return EventLog([*sinks, StandardOutput()] if stdout else sinks, events.on_full)
 
 
-def read(folder: Path, *, limit: int | None = None, **wanted: str | float | None) -> Iterator[Event]:
+def read(folder: Path, *, limit: int | None = None, **wanted: str | None) -> Iterator[Event]:
     """Yield the events in order; `limit` keeps the last ones.
 
-    `wanted` has any of since (seconds of the epoch, or text for `_since`), host (with its subdomains), app (path or
-    file name), verdict, filter, incident. Raises FileNotFoundError without a database, ValueError for a bad time.
+    `wanted` has any of since (`90s`, `10m`, `2h`, `3d`, ISO time), host (with its subdomains), app (path or file name),
+    verdict, filter, incident. Raises FileNotFoundError without a database, ValueError for a bad time.
     """
     return (event for _, event in _select(folder, 0, limit, wanted))
 
 
-def follow(folder: Path, **wanted: str | float | None) -> Iterator[Event]:
+def follow(folder: Path, **wanted: str | None) -> Iterator[Event]:
     """Yield events as they come, from now on or from `since`, without end. Raises as `read` does."""
     last = 0 if wanted.get("since") else max((number for number, _ in _select(folder, 0, 1, {})), default=0)
-    wanted["since"] = _since(wanted.get("since") or 0)
     while True:
         for number, event in _select(folder, last, None, wanted):
             last = number
@@ -300,32 +272,21 @@ def follow(folder: Path, **wanted: str | float | None) -> Iterator[Event]:
         time.sleep(POLL)
 
 
-def _select(
-    folder: Path, after: int, limit: int | None, wanted: dict[str, str | float | None]
-) -> Iterator[tuple[int, Event]]:
+def _select(folder: Path, after: int, limit: int | None, wanted: dict[str, Any]) -> Iterator[tuple[int, Event]]:
     path = folder / DATABASE
     if not path.exists():
         raise FileNotFoundError(f"{path}: no events here yet; is it the right --state?")
-    values = {name: value for name, value in wanted.items() if value is not None}
+    values: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     if "since" in values:
-        values["since"] = _since(values["since"])
+        values["since"] = parse_time(values["since"])
     if "incident" in values:
-        values["incident"] = normal_incident(str(values["incident"]))
+        values["incident"] = normal_incident(values["incident"])
     where = " AND ".join(["id > :after", *(CONDITIONS[name] for name in values)])
     query = f"""SELECT * FROM (SELECT id, event FROM events WHERE {where} ORDER BY id DESC LIMIT :limit)
                 ORDER BY id"""  # noqa: S608  # our own conditions only
     with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        for number, text in connection.execute(query, values | {"after": after, "limit": limit or -1}):
-            yield number, json.loads(text)
-
-
-def _since(when: str | float) -> float:
-    """Return seconds of the epoch for `90s`, `10m`, `2h`, `3d` ago, an ISO time (local unless it says), or a number."""
-    if not isinstance(when, str):
-        return when
-    if age := re.fullmatch(r"(\d{1,6})([smhd])", when):
-        return time.time() - int(age[1]) * UNITS[age[2]]
-    try:
-        return datetime.fromisoformat(when).timestamp()
-    except ValueError:
-        raise ValueError(f"{when!r} is no time: write 90s, 10m, 2h, 3d or 2026-01-31T12:00") from None
+        try:
+            for number, text in connection.execute(query, values | {"after": after, "limit": limit or -1}):
+                yield number, json.loads(text)
+        except sqlite3.Error as error:
+            raise ValueError(f"{path}: {error}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
 from mitmproxy import certs, tls
 from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.proxy.context import Context

@@ -58,6 +58,8 @@ class Worker:
         self._seen = self._stamp()
         self.stopping = asyncio.Event()
         self.exit_code = 0
+        self.channel: Channel | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     # -- rules
 
@@ -116,26 +118,22 @@ class Worker:
         door = Door(opts, hooks(tls), lambda: self.rules, self.records, own_lookup, self.config.explicit)
         sockets = self._listen(door)
         say(type="listening", listen=[s.getsockname()[:2] for s in sockets], ca=str(authority.pem_path))
-        channel = None
         if self.config.channel is not None:
-            channel = Channel(socket.socket(fileno=self.config.channel))
-            door.owner = channel.owner
+            self.channel = Channel(socket.socket(fileno=self.config.channel))
+            door.owner = self.channel.owner
+            self.channel.ready.add_done_callback(
+                lambda done: None if done.cancelled() else self._ready(sockets, authority, **asdict(done.result())))
         for number, act in {signal.SIGTERM: self.stopping.set, signal.SIGINT: self.stopping.set,
                             signal.SIGHUP: self.reload}.items():
             loop.add_signal_handler(number, act)
         loop.add_reader(0, self._launcher_spoke)
-        tasks = [loop.create_task(door.accept(s)) for s in sockets] + [loop.create_task(self._watch())]
-        if channel is not None:
-            tasks.append(loop.create_task(self._attend(channel)))
-        else:
+        self._tasks = [loop.create_task(door.accept(s)) for s in sockets] + [loop.create_task(self._watch())]
+        if self.channel is None:
             self._ready(sockets, authority)
-        if channel is not None:
-            channel.ready.add_done_callback(
-                lambda done: None if done.cancelled() else self._ready(sockets, authority, **asdict(done.result())))
         await self.stopping.wait()
-        if channel is not None and not self.exit_code:
-            channel.stop()
-        await self._drain(door, tasks)
+        if self.channel is not None and not self.exit_code:
+            self.channel.stop()
+        await self._drain(door)
         self.records.close()
         return self.exit_code
 
@@ -159,11 +157,16 @@ class Worker:
         return sockets
 
     def _launcher_spoke(self) -> None:
-        """Anything on standard input is its end: the launcher has gone.  No orderly stop, so a guard stays."""
-        if not os.read(0, 4096):
-            asyncio.get_running_loop().remove_reader(0)
-            self.exit_code = LAUNCHER_LOST
-            self.stopping.set()
+        """A word means that the redirector has its Start, so that heartbeats may begin; the end, that the launcher
+        has gone.  That is no orderly stop, so a guard stays."""
+        loop = asyncio.get_running_loop()
+        if os.read(0, 4096):
+            assert self.channel is not None
+            self._tasks.append(loop.create_task(self._attend(self.channel)))
+            return
+        loop.remove_reader(0)
+        self.exit_code = LAUNCHER_LOST
+        self.stopping.set()
 
     async def _attend(self, channel: Channel) -> None:
         try:
@@ -174,14 +177,14 @@ class Worker:
                 self.exit_code = REDIRECTOR_LOST
                 self.stopping.set()
 
-    async def _drain(self, door: Door, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
+    async def _drain(self, door: Door) -> None:
+        for task in self._tasks:
             task.cancel()
         if door.tasks:
             await asyncio.wait(door.tasks, timeout=DRAIN_LIMIT)
         for task in list(door.tasks):
             task.cancel()
-        await asyncio.gather(*tasks, *door.tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *door.tasks, return_exceptions=True)
 
 
 def _prepare() -> None:

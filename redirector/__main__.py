@@ -40,11 +40,20 @@ def receive_start(channel: Channel) -> Start:
         match channel.messages(left):
             case []:
                 continue
-            case [Start() as start]:
+            case [Start() as start, *rest] if all(isinstance(message, Heartbeat) for message in rest):
                 return start
             case messages:
-                raise ProtocolError(f"expected Start alone, got {messages[0]}")
+                raise ProtocolError(f"expected Start, got {messages[0]}")
     raise PeerGone(f"no Start within {START_LIMIT:.0f} s")
+
+
+def look_up(question: Lookup) -> Owner:
+    """Not knowing an owner is no reason to end the capture, so a system that cannot be asked has none."""
+    try:
+        return Owner(question.id, owner.find(question.client, question.server))
+    except OSError as error:
+        print(f"redirector: look-up: {error}", file=sys.stderr)
+        return Owner(question.id, None)
 
 
 def serve(channel: Channel, session: Session) -> None:
@@ -57,7 +66,7 @@ def serve(channel: Channel, session: Session) -> None:
                     beat = time.monotonic()
                     channel.send(Heartbeat())
                 case Lookup():
-                    channel.send(Owner(message.id, owner.find(message.client, message.server)))
+                    channel.send(look_up(message))
                 case Stop():
                     session.end_guard()
                     return

@@ -7,7 +7,10 @@ from redirector.sockets import plain
 
 
 def existing(plan: Plan) -> list[Connection]:
-    """What `plan` would have captured, had it been in force. Raises BackendError when the scope's cgroup is missing."""
+    """What `plan` would have captured, had it been in force. Raises OSError; BackendError if the cgroup is missing.
+
+    One that begins between this list and the rules is reset, so its program tries again and is captured.
+    """
     ids = cgroups.ids(plan.scope.cgroup) if plan.scope.cgroup else ()
     return [connection for connection in sockets.connections() if captures(plan, connection, ids)]
 

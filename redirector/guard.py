@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from redirector import release
 from redirector.nft import Tables
@@ -28,7 +29,7 @@ class Order:
     instance: str
     table: str
     rules: str
-    existing: list[tuple[str, int, str, int]]
+    existing: list[list[Any]]
 
 
 def start(order: Order) -> subprocess.Popen[bytes]:
@@ -62,22 +63,31 @@ def standing(run_dir: str, instance: str) -> list[release.Record]:
     return [record for record in release.status(run_dir) if (record.role, record.instance) == ("guard", instance)]
 
 
-def main() -> int:
-    order = Order(**json.load(sys.stdin))
+def hold(order: Order) -> Tables:
+    """Install the rules; they last as long as what is returned. Raises OSError, ValueError, and leaves nothing."""
     record = release.write(order.run_dir, "guard", order.instance, order.table, "closed", order.existing)
-    tables = Tables()
     try:
+        tables = Tables()
         tables.run(order.rules)
-    except BackendError as error:
+    except BackendError:
         record.unlink()
+        raise
+    return tables
+
+
+def main() -> int:
+    try:
+        tables = hold(Order(**json.load(sys.stdin)))
+    except (OSError, ValueError) as error:
         print(error, flush=True)
         return 1
     print("ready", flush=True)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    while True:
+    while tables:
         signal.pause()
+    return 0
 
 
 if __name__ == "__main__":

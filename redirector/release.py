@@ -16,7 +16,7 @@ import signal
 import stat
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ ROUNDS = 3
 class Record:
     """One redirector or guard. `started` is in clock ticks since boot, `netns` the inode of its network namespace.
 
-    `existing` are the connections (client, port, server, port) that its table lets go on.
+    `existing` are the connections, [client, port, server, port], that its table lets go on.
     """
 
     role: str
@@ -41,7 +41,7 @@ class Record:
     table: str
     fail: str
     netns: int
-    existing: tuple[tuple[str, int, str, int], ...] = ()
+    existing: list[list[Any]] = field(default_factory=list)
     @property
     def file(self) -> str:
         return f"{self.instance}.{self.role}-{self.pid}.json"
@@ -66,7 +66,8 @@ def netns() -> int:
     return os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116  # the inode of the link's target, which has no path
 
 
-def write(run_dir: str, role: str, instance: str, table: str, fail: str, existing: Any = ()) -> Path:
+def write(run_dir: str, role: str, instance: str, table: str, fail: str,
+          existing: list[list[Any]]) -> Path:
     """Record this process, return the record's path. Raises OSError; ValueError if others may write to the folder."""
     for record in read(run_dir):
         if not record.alive():

@@ -3,10 +3,11 @@ import secrets
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from redirector import cgroups, guard, release
+from redirector import cgroups, guard, release, sockets
 from redirector.existing import existing
 from redirector.nftables import CGROUPS, Nftables, guard_ruleset
 from redirector.plan import Backend, BackendError, Connection
@@ -28,23 +29,28 @@ class Session:
         self._guard: subprocess.Popen[bytes] | None = None
         self._retry_at = 0.0
         self._record: Path | None = None
+        self._diverting = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.backend.remove()
+        try:
+            if self._diverting:
+                self._end_diverted()
+        finally:
+            self.backend.remove()
         if self._record is not None:
             self._record.unlink(missing_ok=True)
 
     def install(self) -> int:
         """Put all in place; returns how many connections were open before. Raises BackendError: all is as it was."""
         try:
-            self._record = release.write(self._run_dir, "redirector", self._instance, self._table, self.plan.fail)
+            self._record = release.write(self._run_dir, "redirector", self._instance, self._table, self.plan.fail, [])
             earlier = guard.standing(self._run_dir, self._instance)
+            self._existing = self._older(earlier)
         except (OSError, ValueError) as error:
-            raise BackendError(f"no record could be written: {error}") from error
-        self._existing = self._older(earlier)
+            raise BackendError(str(error)) from error
         if self.plan.fail == "closed":
             self._start_guard()
         try:
@@ -52,6 +58,7 @@ class Session:
         except BackendError:
             self._end_guards(keep=earlier)
             raise
+        self._diverting = True
         for record in earlier:
             release.end(self._run_dir, record)
         return len(self._existing)
@@ -74,14 +81,22 @@ class Session:
         """Behind an earlier guard, only those that it let go on: the others were diverted to a proxy now dead."""
         found = existing(self.plan)
         for record in earlier:
-            found = [c for c in found if [*c.client, *c.server] in list(map(list, record.existing))]
+            found = [c for c in found if [*c.client, *c.server] in record.existing]
         return found
+
+    def _end_diverted(self) -> None:
+        """Without the rules no answer would reach their clients, which would wait for long; now a reset does."""
+        older = {(c.client, c.server) for c in self._existing}
+        with suppress(OSError, BackendError):
+            for connection in existing(self.plan):
+                if (connection.client, connection.server) not in older:
+                    sockets.destroy(connection)
 
     def _start_guard(self) -> None:
         table = f"lockgate_guard_{self._instance}_{secrets.token_hex(3)}"     # an earlier guard still holds another
         self._guard = guard.start(guard.Order(
             self._run_dir, self._instance, table, guard_ruleset(self.plan, table, self._existing, self._mount),
-            [(*c.client, *c.server) for c in self._existing]))
+            [[*c.client, *c.server] for c in self._existing]))
 
     def _end_guards(self, keep: list[release.Record]) -> None:
         for record in guard.standing(self._run_dir, self._instance):

@@ -1,5 +1,8 @@
 """Roots to test with, and a system store that is this test's own."""
 
+import contextlib
+import io
+import itertools
 import os
 import shutil
 import signal
@@ -10,10 +13,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from certs.authority import Authority
 from certs.debian import HASHED, LOCAL
+from certs.install import main
 from certs.record import Record
+from certs.root import Root
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a private mount namespace or another user takes root")
 
@@ -63,28 +71,39 @@ def tree(*folders: Path) -> dict[str, str]:
     return found
 
 
-#: Runs the command line of certs.install, and kills itself before the n-th change to the file system or child.
-KILLED = """
-import os, signal, sys
-from certs.install import main
-left = int(sys.argv[1])
-def hook(event, args):
-    global left
-    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-    if writes or event in ("os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "subprocess.Popen"):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-sys.exit(main(sys.argv[2:]))
-"""
+def namesake(root: Root) -> Root:
+    """Return another root with the same subject."""
+    key, old = ec.generate_private_key(ec.SECP256R1()), root.certificate
+    start, end = old.not_valid_before_utc, old.not_valid_after_utc
+    builder = x509.CertificateBuilder(old.subject, old.subject, key.public_key(), 1, start, end)
+    return Root(builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True).sign(key, SHA256()))
+
+
+CHANGES = ("os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "subprocess.Popen")
 
 
 def killed_at(step: int, *arguments: str | Path) -> bool:
     """Run `certs.install` until just before its n-th change; False if it came to a good end before."""
-    done = subprocess.run([sys.executable, "-c", KILLED, str(step), *map(str, arguments)], stdout=subprocess.PIPE)
-    assert done.returncode in (0, -signal.SIGKILL), done
-    return done.returncode != 0
+    pid = os.fork()
+    if pid == 0:
+        _kill_before(step)
+        with contextlib.redirect_stdout(io.StringIO()):
+            os._exit(main([str(argument) for argument in arguments]))
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def _kill_before(step: int) -> None:
+    """Have this process killed before its n-th change to the file system or start of a program."""
+    countdown = itertools.count(1)
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in CHANGES) and next(countdown) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
 
 
 def system_tree() -> dict[str, str]:

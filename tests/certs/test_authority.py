@@ -62,8 +62,8 @@ def test_two_processes_make_one_root(tmp_path: Path):
     assert [process.returncode for process in running] == [0] * 4
 
 
-def write(folder: Path, key: ec.EllipticCurvePrivateKey, encryption=NoEncryption()) -> None:  # noqa: B008
-    path = folder / "ca-key.pem"
+def write(folder: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> None:
+    path, encryption = folder / "ca-key.pem", BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     path.chmod(0o600)
 
@@ -87,7 +87,7 @@ def others_key(folder: Path):
 
 
 def passphrase(folder: Path):
-    write(folder, ec.generate_private_key(ec.SECP256R1()), BestAvailableEncryption(b"x"))
+    write(folder, ec.generate_private_key(ec.SECP256R1()), b"x")
 
 
 def garbage_key(folder: Path):
@@ -128,7 +128,7 @@ def resigned(folder: Path, start: datetime, end: datetime, extensions: int = 3):
 
 
 @pytest.mark.parametrize(
-    "damage, message",
+    ("damage", "message"),
     [
         pytest.param(readable, "chmod 600", id="key readable by the group"),
         pytest.param(linked, "cannot be read", id="key is a link"),
@@ -166,7 +166,7 @@ SOON = datetime.now(UTC) + timedelta(days=2)
 
 
 @pytest.mark.parametrize(
-    "first, second, shared",
+    ("first", "second", "shared"),
     [
         pytest.param({"names": ["a.test"]}, {"names": ["A.test."]}, True, id="the same name"),
         pytest.param({"names": ["a.test"]}, {"names": ["a.test", "a.test"]}, True, id="a name twice"),
@@ -203,7 +203,7 @@ def test_number_of_names(authority: Authority, names):
 
 
 @pytest.mark.parametrize(
-    "issued, asked, error",
+    ("issued", "asked", "error"),
     [
         pytest.param("a.test", "a.test", None, id="host name"),
         pytest.param("*.a.test", "b.a.test", None, id="wildcard"),

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from certs import verify
+from certs import stores, verify
 from certs.authority import Authority
 from certs.command import StoreError
 from certs.debian import BUNDLE, HASHED, LOCAL, Debian
 from certs.record import Record
-from tests.certs.conftest import killed_at, needs_root, system_tree
+from tests.certs.conftest import killed_at, namesake, needs_root, system_tree
 
 pytestmark = [
     needs_root,
@@ -44,6 +44,8 @@ def test_programs_accept_us_only_between(store: Debian, authority: Authority):
             store.verify(authority.root, server)
         store.install(authority.root)
         assert store.verify(authority.root, server) == "curl accepts it; Python accepts it"
+        (result,) = stores.verify(authority.root, [store], authority)
+        assert (result.ok, result.text) == (True, "curl accepts it; Python accepts it")
         found = subprocess.run(
             ["openssl", "verify", "-CApath", HASHED, authority.pem_path], capture_output=True, text=True, check=False
         )
@@ -78,20 +80,20 @@ def test_certificates_added_by_hand_stay(store: Debian, authority: Authority):
     assert BUNDLE.read_bytes().endswith(b"# by hand\n")
 
 
-def test_two_roots_of_one_name(store: Debian, authority: Authority, tmp_path: Path):
+def test_two_roots_of_one_subject(store: Debian, authority: Authority):
     """OpenSSL stops at the first missing number, so a root that goes must not hide the next."""
-    before, other = system_tree(), Authority.create(tmp_path / "ca")
-    for one in (authority, other):
-        store.install(one.root)
+    before, other = system_tree(), namesake(authority.root)
+    for root in (authority.root, other):
+        store.install(root)
     store.uninstall(authority.root)
-    assert (store.check(authority.root), store.check(other.root)) == (False, True)
-    store.uninstall(other.root)
+    assert (store.check(authority.root), store.check(other)) == (False, True)
+    store.uninstall(other)
     assert system_tree() == before
 
 
 @pytest.mark.parametrize("interrupted", ["install", "uninstall"])
 def test_killed_at_every_step(interrupted: str, authority: Authority, tmp_path: Path):
-    """Wherever kill -9 comes, `check` tells the truth and an uninstall ends where we began."""
+    """Wherever kill -9 comes, an uninstall ends where we began."""
     before, step = system_tree(), 1
     record, always = tmp_path / "record", ("--yes", "--stores", "system", "--record", tmp_path / "record")
     store = Debian(Record(record))
@@ -127,9 +129,13 @@ def test_a_bundle_that_is_cut_off_is_left_alone(store: Debian, authority: Author
     assert system_tree() == before
 
 
-def test_nothing_is_written_for_a_root_of_others(store: Debian, authority: Authority):
-    """What an administrator put there under another name is not ours to remove."""
-    (LOCAL / "theirs.crt").write_bytes(b"theirs\n")
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_others_put_there_is_not_ours_to_remove(store: Debian, authority: Authority, installed):
+    """An administrator has added the very root by hand, under another name."""
+    (LOCAL / "theirs.crt").write_bytes(authority.root.pem)
+    BUNDLE.write_bytes(authority.root.pem + BUNDLE.read_bytes())
     before = system_tree()
-    assert store.uninstall(authority.root) is None
+    if installed:
+        store.install(authority.root)
+    assert bool(store.uninstall(authority.root)) is installed
     assert system_tree() == before

@@ -63,7 +63,7 @@ def test_serials_do_not_repeat(authority: Authority):
 
 
 @pytest.mark.parametrize(
-    "names, common_name, expected",
+    ("names", "common_name", "expected"),
     [
         pytest.param(["a.example"], None, "a.example", id="the first name"),
         pytest.param(["192.0.2.1"], None, "192.0.2.1", id="an address"),
@@ -80,7 +80,7 @@ def test_common_name(authority: Authority, names, common_name, expected):
 
 
 @pytest.mark.parametrize(
-    "age, origin_left, life, renew_in",
+    ("age", "origin_left", "life", "renew_in"),
     [
         pytest.param(30 * DAY, None, MAX_LEAF_LIFE, 3 * DAY, id="full life, made anew at half of what is left"),
         pytest.param(30 * DAY, 90 * DAY, MAX_LEAF_LIFE, 3 * DAY, id="the origin lives longer"),
@@ -100,9 +100,9 @@ def test_period(authority: Authority, age, origin_left, life, renew_in):
     "not_after",
     [
         pytest.param(datetime(2020, 1, 1, tzinfo=UTC), id="the origin's certificate has expired"),
-        pytest.param(datetime(2099, 1, 1), id="no time zone"),  # noqa: DTZ001
+        pytest.param(datetime(2099, 1, 1), id="no time zone"),
     ],
 )
 def test_no_period(authority: Authority, not_after):
-    with pytest.raises(ValueError, match="expired|time zone"):
+    with pytest.raises(ValueError, match=r"expired|time zone"):
         authority.issue(["a.example"], not_after=not_after)

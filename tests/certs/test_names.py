@@ -11,7 +11,7 @@ V4, V6 = ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("2001:db8::1")
 
 
 @pytest.mark.parametrize(
-    "name, entry",
+    ("name", "entry"),
     [
         pytest.param("example.com", x509.DNSName("example.com"), id="host name"),
         pytest.param("localhost", x509.DNSName("localhost"), id="one label"),
@@ -62,7 +62,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name):
-    with pytest.raises(ValueError, match="is not|is neither|is a network|for DNS names|no meaning|different hosts"):
+    with pytest.raises(ValueError, match=r"is not|is neither|is a network|for DNS names|no meaning|different hosts"):
         general_name(name)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from redirector import release
-from redirector.wire import Failed, Ready, Start, Stop
+from redirector.wire import HEARTBEAT_LIMIT, Failed, Heartbeat, Ready, Start, Stop, encode
 from tests.redirector.namespaces import (
     CLOSED,
     DIVERTED,
@@ -80,6 +80,19 @@ def test_fail_mode_holds(network, launch, plan, tables, answer, death, exit_code
     assert time.monotonic() - began < HOLDS
     assert len(network.client.tables()) == tables
     assert network.ask(uid=PROXY_UID) == network.ask(ORIGIN_LAN) == "origin"
+
+
+def test_a_hung_redirector_is_noticed_by_its_silence(network, launch):
+    launcher = launch()
+    launcher.start(CLOSED)
+    launcher.socket.settimeout(HEARTBEAT_LIMIT)
+    assert launcher.socket.recv(4096) == encode(Heartbeat())
+    launcher.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        launcher.receive()
+    assert network.ask() == DIVERTED
+    launcher.kill()
+    assert network.ask() == "refused"
 
 
 def test_stop_lifts_the_guard(network, launch, tmp_path):
@@ -149,6 +162,16 @@ def test_diverted_connections_die_with_the_redirector_instead_of_going_direct(ne
         with pytest.raises(ConnectionError):
             assert not echo(diverted)
         assert packets(network.origin.sh("ip -s -j link show e0")) == packets(before)
+
+
+@pytest.mark.parametrize("plan", [EVERYTHING, CLOSED], ids=["open", "closed"])
+def test_a_client_that_waits_for_an_answer_is_told_of_the_end(network, launch, plan):
+    launcher = launch()
+    launcher.start(plan)
+    with network.connect() as diverted:
+        launcher.socket.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(ConnectionError):
+            diverted.recv(100)
 
 
 def packets(link: str) -> int:

@@ -47,8 +47,12 @@ def test_a_peer_that_has_gone_cannot_be_told(ends):
 def test_a_peer_that_does_not_read_is_given_up(ends):
     _, channel = ends
     with pytest.raises(ProtocolError, match="does not read"):
-        for _ in range(MAX_PENDING):
-            channel.send(Failed("x" * 900))
+        send_without_end(channel)
+
+
+def send_without_end(channel):
+    for _ in range(MAX_PENDING):
+        channel.send(Failed("x" * 900))
 
 
 def test_what_could_not_be_sent_follows_when_the_peer_reads(ends):

@@ -13,17 +13,18 @@ PLAN = Plan(ports=(80, 443), listen_port=8080, exempt_uid=997)
 OLD4 = Connection(("192.0.2.1", 40000), ("198.51.100.2", 443), 1000, 7, 0, (2, b""))
 OLD6 = Connection(("2001:db8::1", 40001), ("2001:db8::2", 80), 1000, 8, 0, (10, b""))
 NEW = "tcp flags & (fin | syn | rst | ack) == syn"
-REFUSE = """\
-  chain refuse {
+LAN4 = "0.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, 224.0.0.0/4"
+REFUSE = f"""\
+  chain refuse {{
     type filter hook output priority 0; policy accept
     meta skuid 997 ct mark set ct mark | 0x40000000 accept
     ct mark & 0x40000000 == 0x40000000 accept
     fib daddr type local accept
-    ip daddr { 0.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, 224.0.0.0/4 } accept
-    ip6 daddr { fc00::/7, fe80::/10, ff00::/8 } accept
+    ip daddr {{ {LAN4} }} accept
+    ip6 daddr {{ fc00::/7, fe80::/10, ff00::/8 }} accept
     udp dport 443 reject with icmpx port-unreachable
-    tcp dport { 80, 443 } reject with tcp reset
-  }
+    tcp dport {{ 80, 443 }} reject with tcp reset
+  }}
 """
 
 
@@ -35,7 +36,7 @@ table inet lockgate_x {{
     type nat hook output priority -100; policy accept
     meta skuid 997 accept
     fib daddr type local accept
-    ip daddr {{ 0.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, 224.0.0.0/4 }} accept
+    ip daddr {{ {LAN4} }} accept
     ip6 daddr {{ fc00::/7, fe80::/10, ff00::/8 }} accept
     tcp dport {{ 80, 443 }} {NEW} redirect to :8080
   }}
@@ -56,7 +57,7 @@ def test_the_guard_refuses_and_diverts_nothing():
     pytest.param(replace(PLAN, scope=Scope(uid=1000)), (), "    meta skuid 1000 udp dport 443 reject", "    udp",
                  id="QUIC of one user"),
     pytest.param(replace(PLAN, scope=Scope(cgroup="/a/b c")), (),
-                 '    socket cgroupv2 level 2 "unified/a/b c" tcp dport { 80, 443 } reject', "    tcp dport", id="cgroup"),
+                 '    socket cgroupv2 level 2 "unified/a/b c" tcp dport { 80, 443 } reject', "    tcp", id="cgroup"),
     pytest.param(PLAN, (OLD4,), "    tcp flags & syn == 0 ip saddr . tcp sport . ip daddr . tcp dport "
                  "{ 192.0.2.1 . 40000 . 198.51.100.2 . 443 } accept\n", "ip6 saddr", id="an older connection goes on"),
     pytest.param(PLAN, (OLD6, OLD4), "{ 2001:db8::1 . 40001 . 2001:db8::2 . 80 } accept\n", "rst == rst", id="IPv6"),

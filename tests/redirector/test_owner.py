@@ -12,7 +12,10 @@ import pytest
 from redirector import owner
 from redirector.wire import MAX_CMDLINE, Lookup, Owner, encode
 
-CONNECT = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); print(flush=True); input()"
+CONNECT = """import socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+print(flush=True)
+input()"""
 
 
 @pytest.fixture
@@ -38,7 +41,8 @@ def test_another_process(server, child):
     assert (found.pid, found.uid, found.ended) == (child.pid, os.geteuid(), False)
     assert found.user == pwd.getpwuid(os.geteuid()).pw_name
     assert found.exe == os.path.realpath(sys.executable)
-    assert found.cmdline[1:6] == ("-c", CONNECT, str(server.getsockname()[1]), "a b", "\ufffd[2J\ufffd")
+    script, port = CONNECT.replace("\n", "\ufffd"), str(server.getsockname()[1])
+    assert found.cmdline[1:6] == ("-c", script, port, "a b", "\ufffd[2J\ufffd")
     assert found.parents[0] == os.getpid()
     assert abs(found.started - time.time()) < 60
     assert found.cgroup.startswith("/")

@@ -75,7 +75,7 @@ def test_no_folder_no_records(tmp_path):
 def test_write_records_ourselves_and_forgets_the_dead(tmp_path, record, sleeper):
     sleeper.kill()
     sleeper.wait()
-    path = release.write(str(tmp_path), "redirector", "t", "lockgate_t", "open", [("10.0.0.1", 1, "10.0.0.2", 2)])
+    path = release.write(str(tmp_path), "redirector", "t", "lockgate_t", "open", [["10.0.0.1", 1, "10.0.0.2", 2]])
     assert list(tmp_path.iterdir()) == [path]
     found, = release.status(str(tmp_path))
     assert (found.role, found.pid, found.netns) == ("redirector", os.getpid(), release.netns())

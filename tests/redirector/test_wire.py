@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from redirector.plan import Plan, Scope
+from redirector.plan import MAX_PORTS, MAX_SCOPE, Plan, Scope
 from redirector.wire import (
     MAX_CGROUP,
     MAX_CMDLINE,
@@ -34,6 +34,8 @@ MESSAGES = [
     Start("default", "/run/lockgate", PLAN), Ready("nftables", 17, cut=True), Failed("no nft:\napt install nftables"),
     Heartbeat(), Stop(), Lookup(0, ("10.0.0.1", 40000), ("2001:db8::1", 443)), Owner(2**53, PROCESS), Owner(1, None),
     Owner(2, LONGEST), Failed('"' * MAX_REASON),
+    Start("x" * 32, "/" + "r" * (MAX_EXE - 1),
+          Plan(tuple(range(65535, 65535 - MAX_PORTS, -1)), 1, 0, Scope(cgroup="/" + "c" * (MAX_SCOPE - 1)))),
 ]
 
 

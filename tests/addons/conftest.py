@@ -1,0 +1,38 @@
+"""What several tests of filters need."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from mitmproxy import http
+from mitmproxy.test import tflow
+
+from addons.scan import Engine, Hyperscan, Keywords, Perscan
+
+SIZES = [1, 2, 7, 64, 1000, 1 << 20]
+
+
+def cut(data: bytes, size: int) -> Iterator[bytes]:
+    """Yield the data in chunks, then the empty one that ends it."""
+    yield from (data[at : at + size] for at in range(0, len(data), size))
+    yield b""
+
+
+def request(
+    path: str = "/", host: str = "site.example", method: str = "POST", **headers: str
+) -> http.HTTPFlow:
+    """Return a flow with just this request head; `x_note` becomes `x-note`."""
+    flow = tflow.tflow(resp=True)
+    flow.request.method, flow.request.path = method, path
+    flow.request.headers.clear()
+    flow.request.headers["host"] = host
+    for name, value in headers.items():
+        flow.request.headers[name.replace("_", "-")] = value
+    return flow
+
+
+@pytest.fixture(params=[Perscan, Hyperscan, Keywords])
+def engine(request: pytest.FixtureRequest) -> Callable[..., Engine]:
+    """Each scan engine that is installed here."""
+    package = {Perscan: "pyperscan", Hyperscan: "hyperscan", Keywords: "ahocorasick_rs"}[request.param]
+    pytest.importorskip(package)
+    return request.param

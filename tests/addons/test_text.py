@@ -1,0 +1,58 @@
+"""The head of a request is scanned as it is written and as servers will read it."""
+
+import base64
+
+import pytest
+
+from addons.text import Head, basic, head, unquoted
+from tests.addons.conftest import request
+
+
+@pytest.mark.parametrize(
+    ("value", "views"),
+    [
+        pytest.param(b"plain", [], id="nothing to take off"),
+        pytest.param(b"a%20b", [b"a b"], id="once"),
+        pytest.param(b"a%2520b", [b"a%20b", b"a b"], id="twice"),
+        pytest.param(b"a%252520b", [b"a%2520b", b"a%20b"], id="no further"),
+        pytest.param(b"100%", [], id="no encoding"),
+    ],
+)
+def test_unquoted(value: bytes, views: list[bytes]) -> None:
+    assert list(unquoted(value)) == views
+
+
+@pytest.mark.parametrize(
+    ("value", "views"),
+    [
+        pytest.param(b"Basic " + base64.b64encode(b"user:pass"), [b"user:pass"], id="credentials"),
+        pytest.param(b"Basic ???", [], id="not base64"),
+        pytest.param(b"Bearer dXNlcg==", [], id="another scheme"),
+    ],
+)
+def test_basic(value: bytes, views: list[bytes]) -> None:
+    assert list(basic(value)) == views
+
+
+@pytest.mark.parametrize(
+    ("credentials", "seen"),
+    [
+        pytest.param(False, {b"note-value", b"/p%41th?q=1", b"/pAth?q=1", b"site.example"}, id="without credentials"),
+        pytest.param(
+            True,
+            {b"note-value", b"/p%41th?q=1", b"/pAth?q=1", b"site.example", b"Basic dTpw", b"u:p", b"c=1"},
+            id="with credentials",
+        ),
+    ],
+)
+def test_head(credentials: bool, seen: set[bytes]) -> None:
+    flow = request("/p%41th?q=1", x_note="note-value", Authorization="Basic dTpw", cookie="c=1")
+    assert set(head(flow.request, credentials).text.split(b"\0")) == seen
+
+
+@pytest.mark.parametrize(
+    ("offset", "where"),
+    [(0, ("url", 0)), (4, ("url", 4)), (6, ("header:x-a", 0)), (9, ("header:x-a", 3)), (11, ("url", 1))],
+)
+def test_where(offset: int, where: tuple[str, int]) -> None:
+    assert Head([(b"", b"/path"), (b"x-a", b"abc"), (b"", b"/p")]).where(offset) == where

@@ -7,7 +7,8 @@ and what a filter raises counts as the rule's `on_error`.
 
 Hooks: `connection(conn)` before anything is dialled; `requestheaders(flow)`, `responseheaders(flow)` and
 `websocket_message(flow)` as in mitmproxy; `requestbody(flow)` and `responsebody(flow)` return a `BodyScanner`, fresh
-for each message, which gets the decoded body piece by piece and at last b"".  A scanner that wants no more returns `DONE`.
+for each message, which gets the decoded body piece by piece and at last b"".  A scanner that wants no more returns
+`DONE`.
 `request` and `response` exist as well, but then the body must be buffered.
 
 Labels (`label`, `labels`) are how an earlier filter talks to later ones and to the rules of the policy.

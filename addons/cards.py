@@ -49,15 +49,17 @@ RARE_ISSUERS: Final = (
 
 #: The name that a number has, when that name says that it is something else.
 _SAYS_OTHER: Final = re.compile(
-    rb"(?i)(?:\b|_|[a-z])(?:id|ids|uid|uuid|guid|key|time|timestamp|ts|date|seq|serial|nonce|offset|size|length|hash"
-    rb"|checksum|version|build|trace|span|phone|tel|imei|isbn|ean|upc|tracking|seed|random)[\"']?\s{0,2}[=:]\s{0,2}[\"'\[]?$"
+    rb"(?i)(?:ids?|key|time|timestamp|ts|date|seq|serial|nonce|offset|size|length|hash|checksum|version|build|trace|span"
+    rb"|phone|tel|imei|isbn|ean|upc|tracking|seed|random)[\"']?\s{0,2}[=:]\s{0,2}[\"'\[]?\Z"
 )
 _SEPARATORS: Final = re.compile(rb"(?:[ +-]|%20)")
 
 #: Not inside a longer number, word, float or UUID; but after what JSON or a URL writes for a quote or a new line.
 _BEFORE: Final = rb"(?:(?<![\w.,-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))(?<![\d.]-)(?<![\dA-Fa-f]{4}\s[\dA-Fa-f]{4}\s)"
 _EDGE: Final = rb"(?:^|[^\w.,]|\\[nrt]|%[0-9A-Fa-f]{2})"
-_AFTER: Final = rb"(?!\w|[.,-]\d|%[0-9A-F]\d\d{2}|\s[\dA-Fa-f]{4}\s[\dA-Fa-f]{4})"
+_AFTER: Final = rb"(?!\w|[.,-]\d|\s[\dA-Fa-f]{4}\s[\dA-Fa-f]{4})"
+#: A digit doubled, and the digits of that added.
+_DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
 
 
 def _grouped(separator: bytes) -> bytes:
@@ -71,10 +73,6 @@ _NAMED: Final = (
     rb"(?i:card|credit|debit|\bpan\b|\bcc_?n|visa|maestro|uatp)"
     rb"[\w \t.-]{0,24}[\"'\]]{0,2}\s{0,3}[=:#]?[\s\"'>]{0,4}(?<!\d)(\d{12,19})"
 )
-
-
-#: A digit doubled, and the digits of that added.
-_DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
 
 
 def luhn(digits: bytes) -> bool:
@@ -137,7 +135,7 @@ class Cards(LeakFilter):
         if len(found) < self.minimum:
             return None
         reason = f"payment-card number in the request: {found[-1].where}"
-        return Verdict(self._action, reason, tuple(found))
+        return Verdict(self._action, reason, tuple(found[-MOST:]))
 
     def requestheaders(self, flow: http.HTTPFlow) -> Verdict | None:
         if self._may_have_cards(flow):

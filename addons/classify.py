@@ -11,7 +11,7 @@ from mitmproxy import http
 
 from addons.names import host_of
 from addons.sniff import ENOUGH, kind, mismatch
-from addons.verdict import DONE, BodyScanner, Verdict, label
+from addons.verdict import DONE, BodyScanner, Verdict, label, labels
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.yaml")
 #: A body of this size, or one whose end is not known beforehand, is a transfer and not an answer.
@@ -74,7 +74,7 @@ class Http:
         headers = {name.lower(): value.lower() for name, value in flow.response.data.headers.fields}
         if headers.get(b"content-type", b"").startswith(_SSE):
             _label(flow, "protocol:sse")
-        if not any(name.startswith("kind:") for name in flow.metadata.get("labels", ())):
+        if not any(name.startswith("kind:") for name in labels(flow)):
             _label(flow, _response_kind(headers))
 
     def requestbody(self, flow: http.HTTPFlow) -> BodyScanner:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cache
 
-from addons.leaks import Finder, LeakFilter, action
+from addons.leaks import MOST, Finder, LeakFilter, action
 from addons.names import covers
 from addons.scan import PatternSet
 from addons.secret_rules import Rule, load
@@ -51,8 +51,8 @@ class Secrets(LeakFilter):
             return None
         strong = tuple(f for f in away if self.rules or f.rule not in self._weak)
         worst = strong or away
-        reason = f"secret in the request: {worst[0].rule} in {worst[0].where}"
-        return Verdict(self._action if strong else Action.ALERT, reason, worst)
+        reason = f"secret in the request: {worst[-1].rule} in {worst[-1].where}"
+        return Verdict(self._action if strong else Action.ALERT, reason, worst[-MOST:])
 
 
 def _kind(rule: str) -> str:

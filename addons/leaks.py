@@ -15,7 +15,7 @@ from addons.scan import Hit, PatternSet
 from addons.text import head
 from addons.verdict import Action, BodyScanner, Finding, Verdict, masked
 
-#: A message's findings beyond this are not kept, and alerts about it cease: what is to be said has been said.
+#: A message's older findings beyond this are forgotten, and alerts about it cease: what is to be said has been said.
 MOST: Final = 100
 #: What the `action` field of a leak filter may say.
 ACTIONS: Final = (Action.ALERT, Action.BLOCK, Action.KILL)
@@ -79,7 +79,7 @@ class LeakFilter:
             value = text.text[finding.start : finding.end]
             moved = replace(finding, where=where, start=start, end=start + len(value))
             found.setdefault((moved.rule, where, value), moved)
-        return self.weigh(list(found.values())[:MOST], asked(flow)) if found else None
+        return self.weigh(list(found.values()), asked(flow)) if found else None
 
     def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
         return self._scanner(flow)
@@ -88,7 +88,8 @@ class LeakFilter:
         if not flow.websocket or not (message := flow.websocket.messages[-1]).from_client:
             return None
         scan = self._scanner(flow)
-        return scan(message.content) or scan(b"")
+        early = scan(message.content)
+        return scan(b"") or early  # the later one has seen all
 
     def _scanner(self, flow: http.HTTPFlow) -> BodyScanner:
         finder, host, found = self.scanner(), asked(flow), list[Finding]()
@@ -96,10 +97,11 @@ class LeakFilter:
         def scan(data: bytes) -> Verdict | None:
             if not (new := finder.feed(data)):
                 return None
-            full = len(found) >= MOST
-            verdict = self.weigh(found[len(new) - MOST :] + new if full else found + new, host)
-            found.extend(new[: MOST - len(found)])
-            return None if full and verdict and verdict.action is Action.ALERT else verdict
+            enough = len(found) >= MOST
+            verdict = self.weigh(found + new, host)
+            found.extend(new)
+            del found[:-MOST]
+            return None if enough and verdict and verdict.action is Action.ALERT else verdict
 
         return scan
 

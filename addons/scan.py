@@ -155,7 +155,7 @@ def _regions(
     scan(data)
     if not ends:
         return []
-    regions = [(pattern, max(0, end - longest[pattern]), end) for pattern, end in ends]
+    regions = [(pattern, max(0, end - longest[pattern]), end) for pattern, end in sorted(ends)]
     ends.clear()
     return regions
 

@@ -50,8 +50,10 @@ SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
     ("application/java-class", 0, b"\xca\xfe\xba\xbe"),
     ("application/parquet", 0, b"PAR1"),
     ("application/pe", 0, b"MZ"),
-    ("text/private-key", 0, b"-----BEGIN "),
+    ("text/pem", 0, b"-----BEGIN "),
 )
+#: A signature of so few letters may also begin a text, such as "BMW".
+_SHORT: Final = 3
 #: The inside of a zip that tells what it is: the name of its first entry.
 _ZIPS: Final = (
     (b"word/", "application/docx"),
@@ -95,7 +97,7 @@ _VAGUE: Final = ("", "application/octet-stream", "binary/octet-stream", "applica
 def kind(head: bytes) -> str:
     """Return the kind of a body with these first bytes; `data` if they tell nothing."""
     for name, offset, magic in SIGNATURES:
-        if head.startswith(magic, offset):
+        if head.startswith(magic, offset) and (len(magic) > _SHORT or _CONTROL.search(head)):
             return _zip(head) if name == "application/zip" else name
     if not head:
         return "empty"

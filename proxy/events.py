@@ -1,8 +1,8 @@
 """What was decided, as plain dicts in the field names of Suricata's EVE, so that existing tools read them.
 
-A connection's event has the type `tls`, a request's `http`; whatever was blocked, killed or alerted is an `alert`; our
-own life is `lockgate`. Nothing secret gets in: findings carry masked samples, and the places that would repeat the
-value (URL, user agent, command line) are masked here.
+A connection's event has the type `tls` (`tcp` without TLS), a request's `http`; whatever was blocked, killed or alerted
+is an `alert`; our own life is `lockgate`. Nothing secret gets in: findings carry masked samples, and the places that
+would repeat the value (URL, user agent, command line) are masked here.
 
 Source of the names: Suricata user guide, "EVE JSON Format".
 """

@@ -43,8 +43,10 @@ class Records:
         self._refused(connection, PROXY, f"{what}: it cannot be inspected and is not relayed")
 
     def untrusted(self, session: Session, reason: str) -> None:
-        """The client broke off the handshake: it does not trust our root, or pins a certificate."""
-        self._refused(session.connection, TLS, f"the client refused our certificate: {reason}")
+        """The handshake with the client failed.  An alert about the certificate says that it does not trust our root,
+        or pins another; a plain close says nothing, and is no decision."""
+        if "does not trust" in reason or "certificate" in reason or "unknown ca" in reason:
+            self._refused(session.connection, TLS, f"the client refused our certificate: {reason}")
 
     def unverified(self, session: Session, reason: str) -> None:
         """The origin's certificate, or its TLS, did not stand up."""

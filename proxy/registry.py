@@ -221,8 +221,8 @@ def _execute(path: Path, strict: bool | None) -> types.ModuleType:
     """Run a filter file in a new module."""
     try:
         source = read_trusted(path, strict=strict)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {getattr(error, 'strerror', '') or error}") from None
     module = types.ModuleType(f"{MODULE}{next(_serial)}: {path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and typing look a class's module up there

@@ -54,8 +54,7 @@ class Node:
 class Key:
     """What an annotation says about a field beyond its type: `name: Annotated[str, Key("what it is for")]`.
 
-    `name` is the YAML name if the field's own will not do. `convert` takes each text or raises ValueError; `raw` is the
-    type before that. The bounds hold for each number.
+    `name` is its name in YAML if it differs. `convert` takes each text, of the type `raw`, or raises ValueError.
     """
 
     doc: str = ""
@@ -155,9 +154,10 @@ class ConnectionRule:
 
 def _is_in(address: str, block: Network) -> bool:
     try:
-        return ip_address(address.partition("%")[0]) in block
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:  # a request through the explicit listener names a host instead
         return False
+    return (getattr(parsed, "ipv4_mapped", None) or parsed) in block  # a dual-stack listener sees ::ffff:192.0.2.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,16 +22,15 @@ from typing import Any, Literal, Protocol
 from proxy import schema
 from proxy.events import COLUMNS, Event, columns, lifecycle_event, normal_incident, parse_time
 
-#: Events that may wait: some 20 MB, and several seconds of the busiest computer.
-MAX_QUEUE = 10_000
+MAX_QUEUE = 10_000  # events that may wait: some 20 MB, and several seconds of the busiest computer
 BATCH = 500  # events a transaction: the commit is then a small part of the cost
+PAGE = 1000  # events that a reader takes at a time
 MAX_JSONL, KEPT_JSONL = 64 * 2**20, 4  # bytes a file, and how many older files are kept
 #: Seconds: until a failed sink is tried again; that `close` waits for the last events; between two looks for events
 #: that are too old or too many; between two looks for new ones when following.
 RETRY, CLOSE, PRUNE, POLL = 1.0, 5.0, 10.0, 0.25
 
-DATABASE = "events.db"
-SCHEMA_VERSION = 1
+DATABASE, SCHEMA_VERSION = "events.db", 1
 SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
@@ -125,7 +124,6 @@ class _Outlet:
     backlog: list[Event] = field(default_factory=list)
     lost: int = 0
     error: str = ""
-
     retry_at: float = 0.0
 
     def write(self, events: Sequence[Event], *, now: bool = False) -> None:
@@ -257,36 +255,45 @@ def read(folder: Path, *, limit: int | None = None, **wanted: str | None) -> Ite
     """Yield the events in order; `limit` keeps the last ones.
 
     `wanted` has any of since (`90s`, `10m`, `2h`, `3d`, ISO time), host (with its subdomains), app (path or file name),
-    verdict, filter, incident. Raises FileNotFoundError without a database, ValueError for a bad time.
+    verdict, filter, incident. Raises FileNotFoundError without a database, ValueError for a bad time or a bad database.
     """
-    return (event for _, event in _select(folder, 0, limit, wanted))
+    values = _values(wanted)
+    page = _select(folder, values, limit=limit, newest=True) if limit else _select(folder, values)
+    while page:
+        yield from (event for _, event in page)
+        page = [] if limit else _select(folder, values, page[-1][0])
 
 
 def follow(folder: Path, **wanted: str | None) -> Iterator[Event]:
     """Yield events as they come, from now on or from `since`, without end. Raises as `read` does."""
-    last = 0 if wanted.get("since") else max((number for number, _ in _select(folder, 0, 1, {})), default=0)
+    values = _values(wanted)
+    last = 0 if "since" in values else max([number for number, _ in _select(folder, {}, limit=1, newest=True)] or [0])
     while True:
-        for number, event in _select(folder, last, None, wanted):
-            last = number
-            yield event
-        time.sleep(POLL)
+        page = _select(folder, values, last)
+        yield from (event for _, event in page)
+        if page:
+            last = page[-1][0]
+        else:
+            time.sleep(POLL)
 
 
-def _select(folder: Path, after: int, limit: int | None, wanted: dict[str, Any]) -> Iterator[tuple[int, Event]]:
+def _values(wanted: dict[str, str | None]) -> dict[str, Any]:
+    normal: dict[str, Callable[[str], Any]] = {"since": parse_time, "incident": normal_incident}
+    return {name: normal.get(name, str)(text) for name, text in wanted.items() if text is not None}
+
+
+def _select(
+    folder: Path, values: dict[str, Any], after: int = 0, limit: int = PAGE, *, newest: bool = False
+) -> list[tuple[int, Event]]:
+    """Return some events with their numbers. Nothing stays open: a slow reader must not keep the log from shrinking."""
     path = folder / DATABASE
     if not path.exists():
         raise FileNotFoundError(f"{path}: no events here yet; is it the right --state?")
-    values: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    if "since" in values:
-        values["since"] = parse_time(values["since"])
-    if "incident" in values:
-        values["incident"] = normal_incident(values["incident"])
     where = " AND ".join(["id > :after", *(CONDITIONS[name] for name in values)])
-    query = f"""SELECT * FROM (SELECT id, event FROM events WHERE {where} ORDER BY id DESC LIMIT :limit)
-                ORDER BY id"""  # noqa: S608  # our own conditions only
-    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        try:
-            for number, text in connection.execute(query, values | {"after": after, "limit": limit or -1}):
-                yield number, json.loads(text)
-        except sqlite3.Error as error:
-            raise ValueError(f"{path}: {error}") from None
+    query = f"SELECT id, event FROM events WHERE {where} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT :limit"  # noqa: S608
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            rows = connection.execute(query, values | {"after": after, "limit": limit}).fetchall()
+    except sqlite3.Error as error:
+        raise ValueError(f"{path}: {error}") from None
+    return [(number, json.loads(text)) for number, text in sorted(rows)]

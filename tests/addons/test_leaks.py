@@ -100,6 +100,18 @@ def test_a_flood_of_findings_is_bounded() -> None:
     assert len(verdicts[-1].findings) <= MOST
 
 
+def test_a_grave_finding_is_not_lost_among_many() -> None:
+    """Whatever is found beside it, all that is new is weighed."""
+    class First(Keys):
+        def weigh(self, found: list[Finding], host: str) -> Verdict | None:
+            return super().weigh(found, host) if any(finding.rule == "key" for finding in found) else None
+
+    assert First().requestheaders(request("/key-123456" + "?name=abcd" * 2 * MOST))
+    scan = First().requestbody(request())
+    assert scan
+    assert scan(b"key-123456 " + b"name=abcd " * 2 * MOST + b" " * 4000)
+
+
 def test_a_request_without_a_valid_host_is_searched() -> None:
     assert Keys().requestheaders(request("/key-123456", host="a:b:c"))
 

@@ -48,6 +48,7 @@ def tarred() -> bytes:
         pytest.param(b"--abc123\r\nContent-Disposition: form-data", "multipart/form-data", id="multipart"),
         pytest.param(b"Hello, world.\n", "text/plain", id="text"),
         pytest.param(b"\0\1\2\3nothing", "data", id="unknown"),
+        pytest.param(b"BMW and other cars", "text/plain", id="text that begins like a bitmap"),
         pytest.param(b"MZ\x90\0", "application/pe", id="Windows program"),
     ],
 )
@@ -58,7 +59,7 @@ def test_kind(head: bytes, found: str) -> None:
 def test_no_signature_hides_another() -> None:
     """Each signature on its own is told as itself."""
     for name, offset, magic in SIGNATURES:
-        assert kind(bytes(offset) + magic if offset else magic) == name
+        assert kind(bytes(offset) + magic + b"\0") == name
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def test_incident():
 
 @pytest.mark.parametrize(("event", "shown"), [
     pytest.param(lifecycle_event("reloaded", "policy.yaml"), "reloaded - policy.yaml", id="life"),
-    pytest.param(connection_event(connection(), Outcome("bypass", "tls.bypass", "tls.bypass has host.example"), flow_id=1),
+    pytest.param(connection_event(connection(), Outcome("bypass", "tls.bypass", "tls.bypass has host.example"),
+                                  flow_id=1),
                  "bypass  curl(42) host.example:443 tls.bypass: tls.bypass has host.example", id="connection"),
     pytest.param(http_event(connection(), Outcome("block", "f", "why", "0123456789"),
                             Http("host.example", "/x", "POST", "HTTP/1.1", 403), flow_id=1),

@@ -60,6 +60,7 @@ thing = 3
 def folder(tmp_path):
     tmp_path.chmod(0o700)
     (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "folder.py").mkdir()
     return tmp_path
 
 
@@ -102,6 +103,7 @@ def test_options(folder):
     pytest.param("use: ./mine.py:thing", ".use: not a class", id="no class"),
     pytest.param("use: ./mine.py:Gone", "mine.py has no `Gone`", id="no such name"),
     pytest.param("use: ./gone.py:Mine", "gone.py: No such file or directory", id="no such file"),
+    pytest.param("use: ./folder.py:Mine", "folder.py: not a regular file", id="folder"),
     pytest.param("use: ./mine.py", "it has none of the hooks", id="neither hooks nor addons"),
     pytest.param("use: classify.http", "did you mean classify.Http?", id="no such filter"),
     pytest.param("use: zzz", "known: blocklist.Hosts, cards.Cards", id="nothing like it"),

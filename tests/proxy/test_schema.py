@@ -28,6 +28,8 @@ def connection(host="www.host.example", address="192.0.2.7", port=443, exe="/usr
     pytest.param({"addresses": (ip_network("192.0.2.0/24"),)}, connection(), True, id="address"),
     pytest.param({"addresses": (ip_network("192.0.2.0/24"),)}, connection(address="2001:db8::1"), False, id="IPv6"),
     pytest.param({"addresses": (ip_network("fe80::/10"),)}, connection(address="fe80::1%eth0"), True, id="scope"),
+    pytest.param({"addresses": (ip_network("192.0.2.0/24"),)}, connection(address="::ffff:192.0.2.7"), True,
+                 id="IPv4 on a dual-stack listener"),
     pytest.param({"addresses": (ip_network("0.0.0.0/0"),)}, connection(address="a.example"), False, id="a name yet"),
     pytest.param({"ports": (80, 443)}, connection(), True, id="port"),
     pytest.param({"ports": (80,)}, connection(), False, id="other port"),

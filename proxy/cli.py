@@ -4,21 +4,23 @@ Exit codes: 0 done, 1 the thing asked about is not so, 2 a usage or policy error
 """
 
 import argparse
+import ast
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
-from certs.authority import AuthorityError
 from proxy.options import OPTIONS, UsageError
-from proxy.policy import PolicyError
 
-#: name -> (module:function, the options it takes); imported when asked for, so that `--help` is quick.
+#: name -> (module:function, the options it takes); a module is imported when its command is given, so that the others
+#: and `--help` are quick.
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "demo": ("proxy.demo:demo", ()),
-    "run": ("proxy.commands:run", ("policy", "state", "user", "verbose", "command")),
+    "run": ("proxy.commands:run", ("policy", "state", "user", "run_dir", "verbose", "command")),
     "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "user", "run_dir",
                                        "verbose", "json")),
-    "stop": ("proxy.commands:stop", ("state",)),
+    "stop": ("proxy.commands:stop", ("state", "run_dir")),
     "status": ("proxy.commands:status", ("state", "run_dir", "json")),
     "release": ("proxy.commands:release", ("run_dir",)),
     "check": ("proxy.commands:check", ("policy_file", "json")),
@@ -39,39 +41,53 @@ def resolve(name: str) -> Callable[[argparse.Namespace], int]:
     return found
 
 
+def help_text(name: str) -> str:
+    """The docstring of a command's function, read without importing its module: some bring the whole engine."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    source = Path(__file__).with_name(module.rpartition(".")[2] + ".py")
+    return next(ast.get_docstring(node) or "" for node in ast.parse(source.read_bytes()).body
+                if isinstance(node, ast.FunctionDef) and node.name == function)
+
+
 def parser(only: str | None = None) -> argparse.ArgumentParser:
-    """The command line; `only` builds the named command's part, and leaves the modules of the others unread."""
+    """The command line; with `only` that of one command."""
     top = argparse.ArgumentParser(prog="lockgate", description="Inspects what a computer's applications send and receive "
-                                  "over TLS, and enforces a policy on it.", allow_abbrev=False)
+                                  "over TLS, and enforces a policy on it.", allow_abbrev=False,
+                                  epilog="`lockgate COMMAND --help` has an example of each.")
     commands = top.add_subparsers(dest="name", metavar="COMMAND", required=True)
-    for name, (_, options) in COMMANDS.items():
-        text = resolve(name).__doc__ or "" if only in (None, name) else ""
-        summary = text.strip().partition("\n")[0]
-        sub = commands.add_parser(name, help=summary, description=text, allow_abbrev=False,
+    for name in [only] if only else COMMANDS:
+        text = help_text(name)
+        sub = commands.add_parser(name, help=text.partition("\n")[0], description=text, allow_abbrev=False,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-        for option in options:
+        for option in COMMANDS[name][1]:
             flags, settings = OPTIONS[option]
             sub.add_argument(*flags, **settings)
     return top
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What a command raises whose request cannot be met; asked for when something was raised, as it costs imports."""
+    from certs.authority import AuthorityError
+    from proxy.policy import PolicyError
+
+    return UsageError, PolicyError, AuthorityError
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    only = words[0] if words and words[0] in COMMANDS else None
-    arguments = parser(only).parse_args(words)
+    arguments = parser(words[0] if words and words[0] in COMMANDS else None).parse_args(words)
     try:
-        return resolve(arguments.name)(arguments)
-    except PolicyError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (UsageError, AuthorityError) as error:
-        print(f"lockgate {arguments.name}: {error}", file=sys.stderr)
-        return 2
+        code = resolve(arguments.name)(arguments)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:     # `lockgate events | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # or Python fails once more at its end
         return 0
     except KeyboardInterrupt:
         return 130
+    except refusals() as error:
+        print(*getattr(error, "errors", [f"lockgate {arguments.name}: {error}"]), sep="\n", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

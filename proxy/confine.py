@@ -6,6 +6,7 @@ anyone else, and the proxy sees less of root's home than root would have to open
 """
 
 import ctypes
+import fcntl
 import os
 import pwd
 import stat
@@ -17,7 +18,7 @@ from pathlib import Path
 # mount(2), <sys/mount.h>
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 # prctl(2), <linux/prctl.h>
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 1, 38, 4
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
 #: Uids that belong to nobody, for a proxy started by root without an account of its own: systemd's range for
 #: DynamicUser= (systemd.exec(5)).  Nothing is created; the uid lives as long as the process.
@@ -27,7 +28,11 @@ TRANSIENT_UIDS = range(61184, 65520)
 ACCOUNT = "lockgate"
 
 
-class ConfineError(Exception):
+#: What a state folder has in it, if anything.  A folder without is someone else's, and not to be given away.
+OURS = {"ca", "events.db", "upstream-roots.pem"}
+
+
+class ConfineError(ValueError):
     """The rights cannot be given up; the message says what to do."""
 
 
@@ -40,8 +45,11 @@ class Identity:
     name: str
 
 
-def identity(name: str | None) -> Identity:
-    """The named account, else `lockgate` where it exists, else a transient uid.  Never root, never created silently."""
+def identity(name: str | None, owner: int = 0) -> Identity:
+    """The named account, else `lockgate` where it exists, else a transient uid.  Never root, never created silently.
+
+    `owner` is the uid that has the state folder: a transient one is kept, so that proxies with the same state are one user.
+    """
     if name:
         try:
             entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
@@ -54,7 +62,7 @@ def identity(name: str | None) -> Identity:
         entry = pwd.getpwnam(ACCOUNT)
         return Identity(entry.pw_uid, entry.pw_gid, ACCOUNT)
     except KeyError:
-        uid = _unused_uid()
+        uid = owner if owner in TRANSIENT_UIDS else _unused_uid()
         return Identity(uid, uid, f"transient user {uid}")
 
 
@@ -80,14 +88,21 @@ def code_paths() -> list[Path]:
     return sorted(found)
 
 
-def _closed(path: Path, uid: int, gid: int) -> Path | None:
+def _allows(path: Path, who: Identity, right: int) -> bool:
+    """Has this user the right, S_IROTH or S_IXOTH, on the path itself?"""
+    info = path.stat()
+    shift = 6 if info.st_uid == who.uid else 3 if info.st_gid == who.gid else 0
+    return bool(info.st_mode & right << shift)
+
+
+def _closed(path: Path, who: Identity) -> Path | None:
     """The first folder on the way to `path` that this user cannot pass, or None."""
-    for folder in reversed(path.parents):
-        info = folder.stat()
-        bit = stat.S_IXUSR if info.st_uid == uid else stat.S_IXGRP if info.st_gid == gid else stat.S_IXOTH
-        if not info.st_mode & bit:
-            return folder
-    return None
+    return next((folder for folder in reversed(path.parents) if not _allows(folder, who, stat.S_IXOTH)), None)
+
+
+def _view(file: Path, who: Identity) -> Path:
+    """What must be shown for a file to be seen: its folder, where a new file may take its place; if that is closed, itself."""
+    return file.parent if _allows(file.parent, who, stat.S_IXOTH) else file
 
 
 class _Libc:
@@ -124,10 +139,10 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
         libc.mount("none", target, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
-def show(paths: Iterable[Path], writable: Sequence[Path], uid: int, gid: int) -> None:
+def show(paths: Iterable[Path], writable: Sequence[Path], who: Identity) -> None:
     """Make each path reachable for the user: needs `private_mounts()` first."""
     wanted = [(path, path in writable) for path in (*paths, *writable) if path.exists()]
-    while blocked := next((c for path, _ in wanted if (c := _closed(path, uid, gid))), None):
+    while blocked := next((c for path, _ in wanted if (c := _closed(path, who))), None):
         inside = [(path, write) for path, write in wanted if blocked in path.parents]
         handles = [(os.open(path, os.O_PATH), path, write) for path, write in inside]
         _Libc().mount("tmpfs", str(blocked), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
@@ -145,24 +160,58 @@ def show(paths: Iterable[Path], writable: Sequence[Path], uid: int, gid: int) ->
 
 
 def drop(who: Identity, *, readable: Iterable[Path], writable: Sequence[Path]) -> Callable[[], None]:
-    """Return what a forked child calls before exec to become that user, for good, and to end with its parent."""
-    paths = [*code_paths(), *readable]
+    """Return what a forked child calls before exec to become that user, for good, and to end with its parent.
+
+    Raises ConfineError for a file, `readable` or of our code, that this user may not read.
+    """
+    files = [path for path in (*readable, Path(__file__)) if path.exists()]
+    for path in files:
+        if not _allows(path, who, stat.S_IROTH):
+            raise ConfineError(f"the proxy runs as {who.name}, who may not read {path}: chmod o+r"
+                               + (f", and so for all of {path.parents[1]}" if path == Path(__file__) else ""))
+    paths = [*code_paths(), *(_view(path, who) for path in files)]
+    apart = any(_closed(path, who) for path in (*paths, *writable) if path.exists())
 
     def become() -> None:
-        libc = _Libc()
-        if any(_closed(p, who.uid, who.gid) for p in (*paths, *writable) if p.exists()):
+        if apart:
             private_mounts()
-            show(paths, writable, who.uid, who.gid)
+            show(paths, writable, who)
         os.setgroups([])
         os.setresgid(who.gid, who.gid, who.gid)
         os.setresuid(who.uid, who.uid, who.uid)
+        libc = _Libc()
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1)
         libc.prctl(PR_SET_PDEATHSIG, 9)
 
     return become
 
 
-def give(folder: Path, who: Identity) -> None:
-    """Hand the state folder and what is in it to the proxy's user; links are not followed."""
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, who.uid, who.gid, follow_symlinks=False)
+def claim(state: Path, name: str | None) -> tuple[Identity, int]:
+    """Make the state folder that of the proxy's user; returns the user, and a descriptor to keep while the proxy runs.
+
+    It holds a shared lock, by which others see that the folder is in use.  Raises ConfineError if it is, by another user.
+    """
+    folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    owner = os.fstat(folder).st_uid
+    if (there := os.listdir(folder)) and not OURS.intersection(there):
+        raise ConfineError(f"{state} has files of others in it; --state names a folder for lockgate alone")
+    who = identity(name, owner)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _give(state, who)
+    except BlockingIOError:
+        if owner != who.uid:
+            os.close(folder)
+            raise ConfineError(f"{state} is in use by a proxy that runs as uid {owner}: stop it, or give this one a "
+                               "--state of its own") from None
+    fcntl.flock(folder, fcntl.LOCK_SH)
+    return who, folder
+
+
+def _give(folder: Path, who: Identity) -> None:
+    """Hand over what is in the folder, by descriptors: its user before may have laid links there to lead root astray."""
+    for _, folders, files, inside in os.fwalk(folder, follow_symlinks=False):
+        os.fchown(inside, who.uid, who.gid)
+        for name in (*folders, *files):
+            if stat.S_ISDIR((info := os.stat(name, dir_fd=inside, follow_symlinks=False)).st_mode) or info.st_nlink == 1:
+                os.chown(name, who.uid, who.gid, dir_fd=inside, follow_symlinks=False)

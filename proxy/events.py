@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
@@ -68,7 +69,8 @@ class Http:
 
 def incident() -> str:
     """Return an id of 50 random bits that a person can copy: ten letters and digits."""
-    return "".join(secrets.choice(CROCKFORD) for _ in range(10))
+    bits = secrets.randbits(50)
+    return "".join(CROCKFORD[bits >> shift & 31] for shift in range(45, -1, -5))
 
 
 def normal_incident(text: str) -> str:
@@ -142,7 +144,9 @@ def mask_url(path: bytes, findings: Iterable[Finding]) -> str:
     taken off once or twice. The one that shows its sample is it; if none does, nothing of the path is shown.
     """
     findings = [finding for finding in findings if finding.where == "url"]
-    views = list(_views(path)) if findings else []
+    if not findings:
+        return path.decode("latin-1")
+    views = list(_views(path))
     hidden: set[int] = set()
     for finding in findings:
         sample = finding.sample.removesuffix("…").encode()
@@ -264,7 +268,9 @@ def _event(
     return event
 
 
+@lru_cache(256)
 def _process(process: Process) -> Event:
+    """The same for every event of a process; events are not changed once they are made."""
     found = {"pid": process.pid, "exe": process.exe} | _filled(process)
     if process.cmdline:
         found["cmdline"] = mask_command(process.cmdline)

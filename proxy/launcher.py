@@ -182,7 +182,7 @@ class Launcher:
             confined = confine.drop(self.who, readable=readable, writable=[launch.state])
             environment |= {"HOME": str(launch.state), "USER": self.who.name}
         process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-I", "-O", "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=environment, cwd=launch.state, pass_fds=[channel.fileno()] if channel else [],
             preexec_fn=confined, start_new_session=True)
         assert process.stdin is not None

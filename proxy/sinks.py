@@ -23,9 +23,11 @@ from proxy import schema
 from proxy.events import COLUMNS, Event, columns, lifecycle_event, normal_incident, parse_time
 
 MAX_QUEUE = 10_000  # events that may wait: some 20 MB, and several seconds of the busiest computer
-BATCH = 500  # events a transaction: the commit is then a small part of the cost
+BATCH = 2000  # events a transaction: the commit is then a small part of the cost
 PAGE = 1000  # events that a reader takes at a time
 MAX_JSONL, KEPT_JSONL = 64 * 2**20, 4  # bytes a file, and how many older files are kept
+#: Seconds between two batches: a writer that woke for each event would take the interpreter from the event loop each time.
+PAUSE = 0.2
 #: Seconds: until a failed sink is tried again; that `close` waits for the last events; between two looks for events
 #: that are too old or too many; between two looks for new ones when following.
 RETRY, CLOSE, PRUNE, POLL = 1.0, 5.0, 10.0, 0.25
@@ -71,6 +73,7 @@ class EventLog:
         self.lost, self._block = 0, on_full == "block"
         self._outlets = [_Outlet(sink, keep=self._block) for sink in sinks]
         self._queue: SimpleQueue[Event | None] = SimpleQueue()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
@@ -89,6 +92,7 @@ class EventLog:
     def close(self) -> None:
         """Write what is waiting, for at most CLOSE seconds, and close the sinks."""
         self._queue.put(None)
+        self._closing.set()
         self._thread.join(CLOSE)
 
     def _run(self) -> None:
@@ -110,6 +114,7 @@ class EventLog:
         batch: list[Event | None] = []
         with contextlib.suppress(Empty):
             batch.append(self._queue.get(timeout=RETRY if any(each.backlog for each in self._outlets) else None))
+            self._closing.wait(PAUSE)
             while len(batch) < BATCH and batch[-1] is not None:
                 batch.append(self._queue.get_nowait())
         return batch

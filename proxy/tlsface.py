@@ -3,19 +3,21 @@
 One of the three files that know mitmproxy's internals (with `engine.py` and `stream.py`).
 """
 
-import ipaddress
+import contextlib
 from collections import OrderedDict
-from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
 from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
-from mitmproxy import certs, tls
-from mitmproxy.addons.tlsconfig import TlsConfig
+from mitmproxy import tls
+from mitmproxy.addons.tlsconfig import AppData, TlsConfig, alpn_select_callback
+from mitmproxy.net import tls as net_tls
 from mitmproxy.proxy.context import Context
 
 from certs.authority import Authority, Leaf
+from certs.names import expressible, general_name
 
 #: Authenticated encryption with forward secrecy only, for TLS 1.2; every suite of TLS 1.3 is both (RFC 7540, 9.2.2).
 CIPHERS = ":".join((
@@ -30,69 +32,71 @@ SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-b
                   "/etc/ssl/ca-bundle.pem")
 
 
-class Leaves(certs.CertStore):
-    """mitmproxy's store of leaf certificates, with ours behind it: the leaf's key is never the CA's."""
-
-    def __init__(self, authority: Authority) -> None:  # the base's own constructor reads and makes an RSA authority
-        self._authority = authority
-        self._entries: OrderedDict[bytes, certs.CertStoreEntry] = OrderedDict()
-        self.dhparams = None  # no DHE suite is offered
-
-    def entry(self, names: Iterable[x509.GeneralName], upstream: x509.Certificate | None) -> certs.CertStoreEntry:
-        """Return a leaf for the names, valid no longer than the origin's own certificate."""
-        leaf = self._authority.issue(list(names), not_after=upstream.not_valid_after_utc if upstream else None)
-        key = leaf.certificate.public_bytes(Encoding.DER)
-        if key not in self._entries:
-            self._entries[key] = self._wrap(leaf)
-            if len(self._entries) > MAX_WRAPPED:
-                self._entries.popitem(last=False)
-        return self._entries[key]
-
-    def _wrap(self, leaf: Leaf) -> certs.CertStoreEntry:
-        chain = [certs.Cert(c) for c in leaf.chain]
-        return certs.CertStoreEntry(certs.Cert(leaf.certificate), leaf.key, None, chain)  # type: ignore[arg-type]
-
-
-#: mitmproxy's view of recent leaves; the authority's own cache decides what is issued anew.
-MAX_WRAPPED = 1000
+#: Server contexts kept, each with its leaf; the authority's own cache decides what is issued anew.  Some 20 KB each.
+MAX_CONTEXTS = 1000
 
 
 class Tls(TlsConfig):
-    """mitmproxy's TLS addon with our leaves, our suites, and the origin looked at before the client is answered."""
+    """mitmproxy's TLS addon with our leaves, our suites, and the origin looked at before the client is answered.
+
+    mitmproxy's own certificate store is never made: its leaves would have the key of its authority.
+    """
 
     def __init__(self, authority: Authority) -> None:
-        self.certstore = Leaves(authority)
+        self._authority = authority
+        self._contexts: OrderedDict[x509.Certificate, SSL.Context] = OrderedDict()
 
     def configure(self, updated: set[str]) -> None:
         """The base would read or make mitmproxy's own authority here: there is none."""
 
-    def get_cert(self, conn_context: Context) -> certs.CertStoreEntry:
-        """Names as upstream has them, and the one the client asked for."""
-        store: Leaves = self.certstore  # type: ignore[assignment]
-        server, client = conn_context.server, conn_context.client
+    def tls_start_client(self, tls_start: tls.TlsData) -> None:
+        """A context for each leaf, made once: loading key and certificate costs a fifth of a handshake."""
+        leaf = self.leaf(tls_start.context)
+        context = self._contexts.get(leaf.certificate)
+        if context is None:
+            context = self._contexts[leaf.certificate] = _server_context(leaf)
+            if len(self._contexts) > MAX_CONTEXTS:
+                self._contexts.popitem(last=False)
+        connection = SSL.Connection(context)
+        client, server = tls_start.context.client, tls_start.context.server
+        connection.set_app_data(AppData(client_alpn=client.alpn, server_alpn=server.alpn, http2=True))
+        connection.set_accept_state()
+        tls_start.ssl_conn = connection
+
+    def tls_start_server(self, tls_start: tls.TlsData) -> None:
+        """The name in its one form: with a trailing dot, as some clients send it, the base would raise."""
+        if sni := tls_start.context.client.sni:
+            tls_start.conn.sni = sni.rstrip(".")
+        super().tls_start_server(tls_start)
+
+    def leaf(self, context: Context) -> Leaf:
+        """Names as upstream has them and the one the client asked for; valid no longer than the origin's own."""
+        server, client = context.server, context.client
         origin = server.certificate_list[0] if server.certificate_list else None
-        names: list[x509.GeneralName] = []
+        address = server.address[0] if server.address else "lockgate.invalid"
+        names = expressible([client.sni or address]) or [general_name(address)]
         if origin is not None:
-            try:
-                names.extend(n for n in origin.altnames if isinstance(n, x509.DNSName | x509.IPAddress))
-            except ValueError:      # a SAN that cannot be parsed: the origin was verified by OpenSSL, which read it
-                origin_names: list[x509.GeneralName] = []
-                names.extend(origin_names)
-        asked = client.sni or (server.address[0] if server.address else "lockgate.invalid")
-        names = [general_name(asked), *names[:MAX_NAMES]]
-        unique = list(dict.fromkeys(names))
-        return store.entry(unique, origin.to_cryptography() if origin else None)
+            with contextlib.suppress(ValueError):   # a SAN that cryptography cannot parse; OpenSSL could, and verified it
+                names.extend(expressible(origin.altnames)[:MAX_NAMES])
+        not_after = origin.to_cryptography().not_valid_after_utc if origin is not None else None
+        return self._authority.issue(names, not_after=not_after)
 
     def client_hello(self, data: tls.ClientHelloData, *, dial: bool) -> None:
         """Meet the origin first, so that the client gets its names and its protocol; never for a refused one."""
         data.establish_server_tls_first = dial
 
 
-def general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+def _server_context(leaf: Leaf) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(net_tls.DEFAULT_OPTIONS)
+    context.set_cipher_list(CIPHERS.encode())
+    context.set_alpn_select_callback(alpn_select_callback)
+    context.use_certificate(leaf.certificate)
+    context.use_privatekey(leaf.key)
+    for issuer in leaf.chain:
+        context.add_extra_chain_cert(issuer)
+    return context
 
 
 def upstream_roots(state: Path, own: x509.Certificate, given: str | None) -> str:

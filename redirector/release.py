@@ -84,7 +84,7 @@ def read(run_dir: str) -> list[Record]:
     """All records, those of ended processes too; redirectors come first. Raises as `write` does."""
     if not Path(run_dir).exists():
         return []
-    _check_folder(run_dir)
+    check_folder(run_dir)
     found = []
     for path in sorted(Path(run_dir).glob("[!.]*.json")):
         with contextlib.suppress(ValueError, TypeError, OSError):    # not a record of ours, or gone by now
@@ -147,7 +147,7 @@ def holders() -> list[str]:
     return found
 
 
-def _check_folder(run_dir: str) -> None:
+def check_folder(run_dir: str) -> None:
     """Records name processes to kill, so nobody but root and us may have written them."""
     info = os.lstat(run_dir)
     if not stat.S_ISDIR(info.st_mode) or info.st_uid not in (0, os.geteuid()) or info.st_mode & 0o022:

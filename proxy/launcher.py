@@ -2,7 +2,8 @@
 
     launcher (this; root for host-wide capture)
       |-- worker        unprivileged: TLS, HTTP, keys, policy, filters, events
-      `-- redirector    root: rules in the kernel; holds them only while the worker's heartbeats come
+      `-- redirector    root: rules in the kernel; holds them only while the worker's heartbeats come.
+                        Without a plan it installs nothing, and only says whose connections they are
 
 The two talk over a socket pair that the launcher makes and gives away.  Its own ends are closed, so that the death of
 either is seen by the other, and of the launcher by both.
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ LISTEN_LIMIT = 30.0
 READY_LIMIT = 15.0
 #: Seconds for each process to end when asked to; then it is killed.
 STOP_LIMIT = 5.0
-#: Restarts within RESTART_WINDOW seconds; a pair that dies more often is not going to live.
-MAX_RESTARTS, RESTART_WINDOW = 20, 60.0
+#: Restarts within RESTART_WINDOW seconds.  A pair that dies more often is not going to live, so it is tried again only
+#: every PAUSE seconds; giving up would leave a computer that fails closed without anybody who tries.
+MAX_RESTARTS, RESTART_WINDOW, PAUSE = 20, 60.0, 5.0
+#: Seconds between two looks at the pair; its death, and any signal, is seen at once.
+TICK = 1.0
 
 #: Variables that the worker must not inherit: keys of every session would be written where SSLKEYLOGFILE says, and the
 #: others change what it trusts or runs.
@@ -42,7 +46,7 @@ SCRUBBED = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CE
             "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
-class LaunchError(Exception):
+class LaunchError(ValueError):
     """It could not be started; `errors` has a line for each reason."""
 
     def __init__(self, *errors: str) -> None:
@@ -52,7 +56,10 @@ class LaunchError(Exception):
 
 @dataclass(slots=True)
 class Launch:
-    """What to start.  `plan` is made once the worker's port is known; None means the explicit door."""
+    """What to start.  `plan` is made once the worker's port is known; None means the explicit door.
+
+    `readable` are the files that the policy names: the worker, another user, must see them.
+    """
 
     state: Path
     policy: Path | None
@@ -62,6 +69,7 @@ class Launch:
     instance: str = "main"
     run_dir: str = release.RUN_DIR
     log_level: str = "WARNING"
+    readable: Sequence[Path] = ()
 
 
 @dataclass(slots=True)
@@ -74,12 +82,16 @@ class Pair:
     ready: dict[str, Any] = field(default_factory=dict)
     _unread: bytes = b""
 
-    def messages(self, limit: float) -> Iterator[dict[str, Any]]:
-        """What the worker says, for at most `limit` seconds; ends early when the worker does."""
+    def messages(self, limit: float, wake: int | None = None) -> Iterator[dict[str, Any]]:
+        """What the worker says, for at most `limit` seconds; ends early with the worker, or when `wake` is readable."""
         assert self.worker.stdout is not None
         until = time.monotonic() + limit
         while (left := until - time.monotonic()) > 0:
-            if select.select([self.worker.stdout], [], [], left)[0]:
+            ready = select.select([self.worker.stdout, *([] if wake is None else [wake])], [], [], left)[0]
+            if wake in ready:
+                os.read(wake, 4096)     # type: ignore[arg-type]  # None is never ready
+                return
+            if ready:
                 data = os.read(self.worker.stdout.fileno(), 65536)
                 if not data:
                     return
@@ -126,64 +138,58 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Launcher:
-    """Runs one proxy until it is told to stop."""
+    """Runs one proxy until it is told to stop.  Raises ConfineError or OSError where its state folder cannot be had."""
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
-        self.root = hasattr(os, "geteuid") and os.geteuid() == 0
+        self.root = os.geteuid() == 0
         launch.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.who = confine.identity(launch.user) if self.root else None
-        if self.who is not None:
-            confine.give(launch.state, self.who)
+        self.who, self._claim = confine.claim(launch.state, launch.user) if self.root else (None, None)
         if launch.plan is not None:
             Path(launch.run_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
         self.pair: Pair | None = None
+        self._restarts: list[float] = []
 
     @property
     def exempt_uid(self) -> int | None:
         return self.who.uid if self.who is not None else None
 
     def start(self) -> Pair:
-        """Start the worker and, where there is a plan, the redirector; return when both are ready."""
-        ours, theirs = socket.socketpair() if self.launch.plan else (None, None)
-        try:
+        """Start the worker and the redirector; return when both are ready.  Raises LaunchError."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
             pair = self.pair = Pair(self._start_worker(theirs))
             try:
                 pair.listening = pair.wait_for("listening", LISTEN_LIMIT)
-                if self.launch.plan is not None:
-                    assert ours is not None
-                    assert theirs is not None
-                    pair.redirector = self._start_redirector(ours)
-                    plan = self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
-                    theirs.sendall(wire.encode(wire.Start(self.launch.instance, self.launch.run_dir, plan)))
-                    theirs.close()
-                    assert pair.worker.stdin is not None
-                    pair.worker.stdin.write(b"go\n")       # nothing may come before Start
-                    pair.worker.stdin.flush()
+                pair.redirector = self._start_redirector(ours)
+                plan = self.launch.plan and self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
+                theirs.sendall(wire.encode(wire.Start(self.launch.instance, self.launch.run_dir, plan)))
+                theirs.close()
+                assert pair.worker.stdin is not None
+                pair.worker.stdin.write(b"go\n")       # nothing may come before Start
+                pair.worker.stdin.flush()
                 pair.ready = pair.wait_for("ready", READY_LIMIT)
             except BaseException:
                 pair.stop()
                 raise
-            return pair
-        finally:
-            for end in (ours, theirs):
-                if end is not None:
-                    end.close()
+        if plan is None:    # clients have been told this port
+            self.launch.listen = [(host, port) for host, port, *_ in pair.ready["listen"]]
+        return pair
 
-    def _start_worker(self, channel: socket.socket | None) -> subprocess.Popen[bytes]:
+    def _start_worker(self, channel: socket.socket) -> subprocess.Popen[bytes]:
         launch = self.launch
         config = Config(str(launch.state), str(launch.policy) if launch.policy else None, launch.plan is None,
-                        launch.listen, channel.fileno() if channel else None, strict=self.root)
+                        launch.listen, channel.fileno(), strict=self.root)
         environment = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
         environment["LOCKGATE_LOG"] = launch.log_level
         confined = None
         if self.who is not None:
-            readable = [launch.policy.parent] if launch.policy else []
+            readable = [*([launch.policy] if launch.policy else []), *launch.readable]
             confined = confine.drop(self.who, readable=readable, writable=[launch.state])
             environment |= {"HOME": str(launch.state), "USER": self.who.name}
         process = subprocess.Popen(
-            [sys.executable, "-I", "-O", "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment, cwd=launch.state, pass_fds=[channel.fileno()] if channel else [],
+            [sys.executable, "-I", *os.environ.get("LG_O", "").split(), "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=environment, cwd=launch.state, pass_fds=[channel.fileno()],
             preexec_fn=confined, start_new_session=True)
         assert process.stdin is not None
         process.stdin.write(config.encode())
@@ -195,32 +201,43 @@ class Launcher:
         return subprocess.Popen([sys.executable, "-I", "-m", "redirector"], stdin=channel, stdout=channel, cwd="/",
                                 start_new_session=True)
 
+    def reload(self) -> None:
+        """Have the worker read its policy again."""
+        if self.pair is not None:
+            self.pair.worker.send_signal(signal.SIGHUP)
+
     def stop(self, *, release_guard: bool = True) -> None:
         if self.pair is not None:
             self.pair.stop()
         if release_guard and self.launch.plan is not None:     # a worker that hung could not say Stop
             with contextlib.suppress(ValueError, OSError):
                 release.release(self.launch.run_dir, self.launch.instance)
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     def supervise(self, tell: Callable[[dict[str, Any]], None], stopped: Callable[[], bool]) -> None:
         """Stay until `stopped`; a pair one of which dies is replaced.  Meanwhile the chosen fail mode holds."""
-        restarts: list[float] = []
-        while not stopped():
-            assert self.pair is not None
-            for message in self.pair.messages(0.2):
-                tell(message)
-            if (why := self.pair.ended()) is None:
-                continue
-            if stopped():
-                return
-            restarts = [t for t in restarts if time.monotonic() - t < RESTART_WINDOW]
-            if len(restarts) >= MAX_RESTARTS:
-                raise LaunchError(f"{why}, for the {MAX_RESTARTS}th time within {RESTART_WINDOW:.0f} s: giving up")
-            restarts.append(time.monotonic())
-            tell({"type": "restarting", "reason": why})
-            self._kill_rest()
-            self.start()
-            tell(self.pair.ready | {"type": "restarted"})
+        with _signals() as wake:
+            while not stopped():
+                assert self.pair is not None
+                for message in self.pair.messages(TICK, wake):
+                    tell(message)
+                if (why := self.pair.ended()) is not None and not stopped():
+                    self._replace(why, tell)
+
+    def _replace(self, why: str, tell: Callable[[dict[str, Any]], None]) -> None:
+        tell({"type": "restarting", "reason": why})
+        self._restarts = [t for t in self._restarts if time.monotonic() - t < RESTART_WINDOW]
+        self._restarts.append(time.monotonic())
+        if len(self._restarts) > MAX_RESTARTS:
+            time.sleep(PAUSE)
+        self._kill_rest()
+        try:
+            tell(self.start().ready | {"type": "restarted"})
+        except (OSError, ValueError) as error:
+            tell({"type": "restart-failed", "reason": str(error)})
+            time.sleep(PAUSE)
 
     def _kill_rest(self) -> None:
         """The other process of a broken pair; a stopped one does not hear a polite word."""
@@ -229,3 +246,19 @@ class Launcher:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor that can be read when a signal came; a child's end is one."""
+    wake, write = os.pipe()
+    os.set_blocking(write, False)
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    handler = signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        yield wake
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGCHLD, handler)
+        os.close(wake)
+        os.close(write)

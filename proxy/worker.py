@@ -17,6 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
+from mitmproxy.addonmanager import Loader
+from mitmproxy.master import Master
+
 from certs.authority import Authority, AuthorityError
 from proxy import deadline
 from proxy.chain import Chain
@@ -25,7 +29,7 @@ from proxy.channel import Channel, Lost, own_lookup
 from proxy.engine import lean_options
 from proxy.gate import hooks
 from proxy.listener import MAX_CONNECTIONS, Door
-from proxy.policy import PolicyError, default_policy, load
+from proxy.policy import PolicyError, Problem, default_policy, load
 from proxy.records import Records
 from proxy.registry import build
 from proxy.session import Rules
@@ -45,6 +49,23 @@ def say(**message: object) -> None:
     """One line to the launcher; nobody listening is no reason to stop serving."""
     with contextlib.suppress(OSError):
         print(json.dumps(message), flush=True)
+
+
+def adopt(master: Master, rules: Rules) -> None:
+    """Give stock mitmproxy addons the life cycle that they expect: `load`, `configure`, `running`.
+
+    Raises PolicyError where one fails: an addon that has not started filters nothing.
+    """
+    for rule in rules.chain.rules:
+        for name, argument in (("load", Loader(master)), ("configure", set(master.options.keys())), ("running", None)):
+            hook = getattr(rule.filter, name, None)
+            if not callable(hook):
+                continue
+            try:
+                hook(*([] if argument is None else [argument]))
+            except Exception as error:
+                problem = Problem(f"filter {rule.id}", 1, name, f"{type(error).__name__}: {error}")
+                raise PolicyError([problem]) from error
 
 
 class Worker:
@@ -88,6 +109,7 @@ class Worker:
         self._seen = self._stamp()
         try:
             rules = self._build()
+            adopt(self.master, rules)
         except PolicyError as error:
             log.error("the policy was not reloaded, the old one stays in force:\n%s", error)
             say(type="reload-failed", errors=[str(e) for e in error.errors])
@@ -113,7 +135,8 @@ class Worker:
         given = policy.tls.upstream.trusted_ca
         roots = upstream_roots(self.state, authority.certificate, str(given) if given else None)
         self.records = Records(self.state, policy.events)
-        _, opts = lean_options(roots)
+        self.master, opts = lean_options(roots)
+        adopt(self.master, self.rules)
         tls = Tls(authority)
         door = Door(opts, hooks(tls), lambda: self.rules, self.records, own_lookup, self.config.explicit)
         sockets = self._listen(door)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from redirector import owner
 from redirector.channel import Channel, PeerGone
 from redirector.plan import BackendError
-from redirector.session import Session
+from redirector.session import Observation, Session
 from redirector.wire import (
     HEARTBEAT_LIMIT,
     MAX_REASON,
@@ -21,7 +21,6 @@ from redirector.wire import (
     Lookup,
     Owner,
     ProtocolError,
-    Ready,
     Start,
     Stop,
 )
@@ -29,6 +28,8 @@ from redirector.wire import (
 ORDERLY, NOT_INSTALLED, PROTOCOL_BROKEN, PEER_GONE = range(4)
 #: Seconds from our start to the peer's Start.
 START_LIMIT = 10.0
+#: Seconds without a heartbeat where nothing was captured: no rules wait to go, so there is time to be sure.
+OBSERVED_LIMIT = 5.0
 #: Seconds between two looks at the guard and at the clock.
 TICK = 0.2
 
@@ -56,8 +57,8 @@ def look_up(question: Lookup) -> Owner:
         return Owner(question.id, None)
 
 
-def serve(channel: Channel, session: Session) -> None:
-    """Answer until Stop. Raises PeerGone, ProtocolError."""
+def serve(channel: Channel, session: Session | Observation, limit: float) -> None:
+    """Answer until Stop. Raises PeerGone, also after `limit` seconds without a heartbeat, and ProtocolError."""
     beat = time.monotonic()
     while True:
         for message in channel.messages(TICK):
@@ -72,17 +73,17 @@ def serve(channel: Channel, session: Session) -> None:
                     return
                 case _:
                     raise ProtocolError(f"unexpected {message}")
-        if time.monotonic() - beat > HEARTBEAT_LIMIT:
-            raise PeerGone(f"no heartbeat for {HEARTBEAT_LIMIT} s")
+        if time.monotonic() - beat > limit:
+            raise PeerGone(f"no heartbeat for {limit:.0f} s")
         session.tend_guard()
 
 
 def run(channel: Channel) -> None:
     """From Start to the end; nothing but a guard is left on return. Raises BackendError, PeerGone, ProtocolError."""
-    with Session(receive_start(channel)) as session:
-        existing = session.install()
-        channel.send(Ready(session.backend.name, existing, session.plan.existing == "cut"))
-        serve(channel, session)
+    start = receive_start(channel)
+    with Session(start, start.plan) if start.plan else Observation() as session:
+        channel.send(session.install())
+        serve(channel, session, HEARTBEAT_LIMIT if start.plan else OBSERVED_LIMIT)
 
 
 def main() -> int:

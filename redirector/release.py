@@ -114,10 +114,11 @@ def end(run_dir: str, record: Record) -> bool:
 
 
 def release(run_dir: str = RUN_DIR, instance: str | None = None) -> list[Record]:
-    """End all redirectors and guards, or those of one instance; returns them."""
+    """End all redirectors and guards, or those of one instance in this network namespace; returns them."""
     ended = []
     for _ in range(ROUNDS):
-        records = [record for record in read(run_dir) if instance in (None, record.instance)]
+        records = [record for record in read(run_dir)
+                   if instance is None or (record.instance, record.netns) == (instance, netns())]
         ended += [record for record in records if end(run_dir, record)]
     return ended
 

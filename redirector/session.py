@@ -10,18 +10,34 @@ from typing import Self
 from redirector import cgroups, guard, release, sockets
 from redirector.existing import existing
 from redirector.nftables import CGROUPS, Nftables, guard_ruleset
-from redirector.plan import Backend, BackendError, Connection
-from redirector.wire import Start
+from redirector.plan import Backend, BackendError, Connection, Plan
+from redirector.wire import Ready, Start
 
 #: Seconds between two attempts to replace a guard that died: within the second that we promise, and no busy loop.
 RETRY = 0.5
 
 
+class Observation:
+    """What a Start without a plan puts in place: nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def install(self) -> Ready:
+        return Ready("none", existing=0, cut=False)
+
+    def tend_guard(self) -> None: ...
+
+    def end_guard(self) -> None: ...
+
+
 class Session:
     """The rules of one Start. Leaving it removes them all but the guard's, which `end_guard` ends."""
 
-    def __init__(self, start: Start) -> None:
-        self.plan, self._instance, self._run_dir = start.plan, start.instance, start.run_dir
+    def __init__(self, start: Start, plan: Plan) -> None:
+        self.plan, self._instance, self._run_dir = plan, start.instance, start.run_dir
         self._mount = cgroups.mount() if self.plan.scope.cgroup else CGROUPS
         self._table = f"lockgate_{start.instance}"
         self.backend: Backend = Nftables(self._table, self._mount)
@@ -43,8 +59,8 @@ class Session:
         if self._record is not None:
             self._record.unlink(missing_ok=True)
 
-    def install(self) -> int:
-        """Put all in place; returns how many connections were open before. Raises BackendError: all is as it was."""
+    def install(self) -> Ready:
+        """Put all in place. Raises BackendError: all is as it was."""
         try:
             self._record = release.write(self._run_dir, "redirector", self._instance, self._table, self.plan.fail, [])
             earlier = guard.standing(self._run_dir, self._instance)
@@ -61,7 +77,7 @@ class Session:
         self._diverting = True
         for record in earlier:
             release.end(self._run_dir, record)
-        return len(self._existing)
+        return Ready(self.backend.name, len(self._existing), self.plan.existing == "cut")
 
     def tend_guard(self) -> None:
         """Replace a guard that died. A failure is told once an attempt; capture goes on."""

@@ -42,11 +42,14 @@ def _check_text(name: str, value: object, limit: int) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """Install `plan`. Records of what runs go to `run_dir`, an absolute path that only root may write to."""
+    """Install `plan`, or without one install nothing and answer look-ups alone.
+
+    Records of what runs go to `run_dir`, an absolute path that only root may write to.
+    """
 
     instance: str
     run_dir: str
-    plan: Plan
+    plan: Plan | None
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -57,7 +60,7 @@ class Start:
         path = PurePosixPath(self.run_dir)
         require(path.is_absolute() and ".." not in path.parts and "\0" not in self.run_dir,
                 f"run_dir: not a plain absolute path: {self.run_dir!r}")
-        require(isinstance(self.plan, Plan), "plan: not a plan")
+        require(self.plan is None or isinstance(self.plan, Plan), "plan: not a plan")
 
 
 @dataclass(frozen=True)
@@ -167,9 +170,10 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _start(fields: dict[str, Any]) -> Start:
-    plan = _tuples(fields.pop("plan"))
-    plan["scope"] = Scope(**plan.pop("scope"))
-    return Start(plan=Plan(**plan), **fields)
+    plan = fields.pop("plan")
+    if plan is not None:
+        plan = Plan(**_tuples(plan) | {"scope": Scope(**plan["scope"])})
+    return Start(plan=plan, **fields)
 
 
 def _owner(fields: dict[str, Any]) -> Owner:

@@ -80,7 +80,7 @@ LOOKUP, OWNER = MESSAGES[5], MESSAGES[6]
     pytest.param(line(run_dir="/run/../etc"), id="run_dir: upwards"),
     pytest.param(line(run_dir="/run/\0"), id="run_dir: NUL"),
     pytest.param(line(run_dir="/run/\ud800"), id="run_dir: half a character"),
-    pytest.param(line(plan=None), id="no plan"),
+    pytest.param(line(plan=[]), id="plan: a list"),
     pytest.param(plan(ports="443"), id="ports: a text"),
     pytest.param(plan(ports=[True]), id="ports: a boolean"),
     pytest.param(plan(listen_port=8080.0), id="listen_port: a float"),

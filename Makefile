@@ -17,7 +17,7 @@ check: setup
 	@./setup.sh windows || echo "warning: the Windows resolution could not be checked (package index not reachable?)"
 
 bench: setup packages
-	@bench/run.sh
+	@$(PY) bench/load.py
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml setup.sh

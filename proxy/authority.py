@@ -20,6 +20,7 @@ def ca(arguments: argparse.Namespace) -> int:
     """Make, show and export the root certificate; install it in trust stores, verify and remove it.
 
     example:
+      lockgate ca export --out root.pem  # the certificate, never the key
       sudo lockgate ca install           # shows what it would do, then asks
       lockgate ca verify                 # a real handshake, as curl, Python and NSS would make it
     """
@@ -28,7 +29,7 @@ def ca(arguments: argparse.Namespace) -> int:
         authority = Authority.create(folder)
         print(f"{show(authority.root)}\nwritten to {authority.pem_path}; its key lies beside it and is yours alone")
         return 0
-    root = Root.read(_certificate(folder))
+    root = _root(folder)
     match arguments.action:
         case "show":
             print(json.dumps(_facts(root)) if arguments.json else show(root))
@@ -39,11 +40,13 @@ def ca(arguments: argparse.Namespace) -> int:
             return _stores(action, root, folder, arguments)
 
 
-def _certificate(folder: Path) -> Path:
-    path = folder / "ca.pem"
-    if not path.exists():
-        raise UsageError(f"there is no root in {folder} yet: `lockgate ca create` makes one, as the first start does")
-    return path
+def _root(folder: Path) -> Root:
+    try:
+        return Root.read(folder / "ca.pem")
+    except FileNotFoundError:
+        raise UsageError(f"there is no root in {folder} yet: `lockgate ca create` makes one, as the first start does") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
 
 
 def _facts(root: Root) -> dict[str, object]:
@@ -74,10 +77,15 @@ def _stores(action: str, root: Root, folder: Path, arguments: argparse.Namespace
     if action == "verify":
         return script.report(stores.verify(root, found, authority=Authority.load(folder)), as_json=arguments.json)
     if arguments.dry_run:
-        print(script.describe(root, found))
+        print(script.describe(root, found, action))
         return 0
+    if arguments.json and not arguments.yes:
+        raise UsageError("--json asks nothing: give --yes as well, or --dry-run")
     if not arguments.yes and not script.confirm(root, found, action):
         print("nothing was changed", file=sys.stderr)
         return 1
     act = stores.install if action == "install" else stores.uninstall
-    return script.report(act(root, found), as_json=arguments.json)
+    try:
+        return script.report(act(root, found), as_json=arguments.json)
+    except ValueError as error:     # it has expired
+        raise UsageError(str(error)) from None

@@ -7,7 +7,8 @@ opinion, so its rule's `on_error` speaks for it.
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
+import types
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ class Decision:
     findings: tuple[Finding, ...] = ()
     failed: bool = False
     monitored: Action | None = None     # in `mode: monitor`, what it would have done
+    answered: bool = False              # a stock addon has put its own response into the flow
 
 
 @dataclass(slots=True, eq=False)
@@ -159,13 +161,15 @@ class Exchange:
             if self.note(rule.verdict(result)) or self._acted(rule, before):
                 return
 
-    async def _wait(self, rule: Rule, result: Any) -> object:
+    async def _wait(self, rule: Rule, result: Awaitable[object]) -> object:
         try:
             async with asyncio.timeout(rule.deadline):
-                return await result
-        except TimeoutError:
+                return await stepwise(rule.deadline, result)
+        except (TimeoutError, Missed):
             return rule.missed()
-        except Exception as error:
+        except asyncio.CancelledError:      # the connection has ended, not the filter
+            raise
+        except BaseException as error:  # noqa: BLE001 as in `guarded`
             return rule.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
 
     def _acted(self, rule: Rule, before: http.Response | None) -> bool:
@@ -174,7 +178,7 @@ class Exchange:
         if error is not None and error.msg == mitmflow.Error.KILLED_MESSAGE:
             return self.note(Decision(Action.KILL, rule.id, "killed by the addon"))
         if before is None and self.flow.response is not None:
-            return self.note(Decision(Action.BLOCK, rule.id, "answered by the addon"))
+            return self.note(Decision(Action.BLOCK, rule.id, "answered by the addon", answered=True))
         return False
 
     def scanners(self, hook: str) -> list[tuple[Rule, BodyScanner]]:
@@ -193,6 +197,25 @@ class Exchange:
     def buffering(self, hook: str) -> list[Rule]:
         """The rules whose hook needs the whole message."""
         return list(self.asking(hook))
+
+
+@types.coroutine
+def stepwise(seconds: float, awaitable: Awaitable[object]) -> Generator[Any, Any, object]:
+    """Await something each step of which is limited like a synchronous call; what will not be cancelled is dropped."""
+    steps: Any = awaitable.__await__()
+    error: BaseException | None = None
+    while True:
+        try:
+            waits_for = limited(seconds, steps.throw, error) if error else limited(seconds, steps.send, None)
+        except StopIteration as done:
+            return done.value
+        if isinstance(error, asyncio.CancelledError):
+            raise error
+        error = None
+        try:
+            yield waits_for
+        except BaseException as raised:  # noqa: BLE001 it is for the one who awaits
+            error = raised
 
 
 class Chain:

@@ -23,14 +23,14 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "stop": ("proxy.commands:stop", ("state", "run_dir")),
     "status": ("proxy.commands:status", ("state", "run_dir", "json")),
     "release": ("proxy.commands:release", ("run_dir",)),
-    "check": ("proxy.commands:check", ("policy_file", "json")),
+    "check": ("proxy.checking:check", ("policy_file", "json")),
     "explain": ("proxy.explain:explain", ("url", "policy", "method", "header", "body_file", "app", "source", "type",
                                           "requests", "json")),
     "scan": ("proxy.scanning:scan", ("paths", "policy", "json")),
     "events": ("proxy.commands:events", ("state", "follow", "since", "host", "only_app", "verdict", "filter", "incident",
                                          "limit", "json")),
     "ca": ("proxy.authority:ca", ("ca_action", "state", "stores", "form", "out", "yes", "dry_run", "json")),
-    "filters": ("proxy.commands:filters", ("json",)),
+    "filters": ("proxy.checking:filters", ("json",)),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }
 

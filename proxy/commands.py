@@ -1,59 +1,89 @@
 """The commands that start, stop and watch."""
 
 import argparse
-import inspect
-import itertools
+import contextlib
 import json
 import os
 import pwd
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from proxy import runner, sinks
-from proxy.events import line
-from proxy.launcher import Launch, Launcher, LaunchError
+from proxy import running
+from proxy.launcher import Launch, Launcher
 from proxy.options import UsageError, state
-from proxy.policy import default_policy, load
-from proxy.registry import BUILT_IN, build, import_built_in
-from proxy.schema import Policy
+from redirector import cgroups
 from redirector import release as redirector
 from redirector.plan import Plan, Scope
 
-#: In the state folder, while a proxy runs: the launcher's pid and start time, and what it serves.
-RUNNING = "running.json"
+if TYPE_CHECKING:
+    from proxy.schema import Policy
+
 #: Seconds that `stop` waits for the launcher.
 STOP_LIMIT = 15.0
+#: Port 0: a free one, the same for both families.
 LOOPBACK = [("127.0.0.1", 0), ("::1", 0)]
+#: Where the explicit proxy listens unless told: nobody else's connections are served.
+EXPLICIT = ("127.0.0.1", 8080)
 
 
-def _policy(path: Path | None) -> Policy:
+def _launch(arguments: argparse.Namespace, policy: "Policy", listen: list[tuple[str, int]]) -> Launch:
+    if arguments.user and os.geteuid() != 0:
+        raise UsageError("--user needs root: only root can start the proxy as another user")
+    path = arguments.policy and arguments.policy.absolute()
+    return Launch(state(arguments), path, listen, user=arguments.user, run_dir=str(Path(arguments.run_dir).absolute()),
+                  log_level="INFO" if arguments.verbose else "WARNING", readable=_named(policy, path))
+
+
+def _policy(path: Path | None) -> "Policy":
+    from proxy.policy import default_policy, load
+
     return load(path) if path else default_policy()
 
 
+def _named(policy: "Policy", path: Path | None) -> list[Path]:
+    """The files that a policy names: filters, upstream roots, and whatever options of filters are files."""
+    base = path.parent if path else Path()
+    words = [rule.use.partition(":")[0] for rule in policy.filters]
+    words += [word for rule in policy.filters for word in _texts(rule.options)]
+    words += [str(policy.tls.upstream.trusted_ca or "")]
+    return [base / word for word in words if "\0" not in word and (base / word).is_file()]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, str | Path):
+            yield str(each)
+        elif isinstance(each, dict | list | tuple):
+            yield from _texts(each)
+
+
 def _tell(message: str) -> None:
-    print(f"lockgate: {message}", file=sys.stderr)
+    print(f"lockgate: {message}", file=sys.stderr, flush=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one command and its children under inspection; its exit code is ours.
 
+    As root, the kernel diverts what it sends, whatever the program; otherwise programs that honour proxy variables.
+
     example:
       lockgate run -- curl https://example.org/
       sudo lockgate run --policy policy.yaml -- chromium
     """
+    from proxy import runner
+
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         raise UsageError("no command: lockgate run -- CMD ...")
-    launch = Launch(state(arguments), arguments.policy and arguments.policy.absolute(), LOOPBACK, user=arguments.user,
-                    log_level="INFO" if arguments.verbose else "WARNING")
-    try:
-        return runner.run(launch, _policy(arguments.policy), command, _tell)
-    except (LaunchError, OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
+    policy = _policy(arguments.policy)
+    with _refused():
+        return runner.run(_launch(arguments, policy, LOOPBACK), policy.capture, command, _tell)
 
 
 def start(arguments: argparse.Namespace) -> int:
@@ -63,40 +93,57 @@ def start(arguments: argparse.Namespace) -> int:
       sudo lockgate start --policy policy.yaml
       lockgate start --capture explicit --listen 127.0.0.1:8080
     """
-    policy_path = arguments.policy and arguments.policy.absolute()
-    policy = _policy(policy_path)
+    policy = _policy(arguments.policy)
     root = os.geteuid() == 0
     capture = arguments.capture if arguments.capture != "auto" else "nftables" if root else "explicit"
     if capture == "nftables" and not root:
         raise UsageError("capturing other programs' connections needs root: sudo lockgate start, or --capture explicit")
-    if capture == "explicit":
-        listen = [arguments.listen or ("127.0.0.1", 8080)]
-        launch = Launch(state(arguments), policy_path, listen)
-    else:
-        scope = _scope(arguments)
-        launch = Launch(state(arguments), policy_path, LOOPBACK, plan=lambda port, uid: _plan(policy, scope, port, uid))
-    launch.user, launch.run_dir = arguments.user, arguments.run_dir
-    launch.log_level = "INFO" if arguments.verbose else "WARNING"
-    return _serve(launch, capture, arguments.json)
+    if capture == "nftables" and arguments.listen:
+        raise UsageError("--listen is for --capture explicit; captured connections come to a port of their own")
+    if capture == "explicit" and (arguments.only_user or arguments.only_cgroup):
+        raise UsageError("--only-user and --only-cgroup are for --capture nftables: clients choose an explicit proxy")
+    with _refused():
+        if running.read(state(arguments), arguments.run_dir):
+            raise UsageError(f"it runs already with this state folder: lockgate stop --state {state(arguments)}")
+        launch = _launch(arguments, policy, LOOPBACK if capture == "nftables" else [arguments.listen or EXPLICIT])
+        if capture == "nftables":
+            scope = _scope(arguments)
+            launch.plan = lambda port, uid: _plan(policy, scope, port, uid)
+        return _serve(launch, capture, as_json=arguments.json)
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """What a start may meet (no right, no port, no folder ...) is told without a traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
 
 
 def _scope(arguments: argparse.Namespace) -> Scope:
-    if arguments.only_user and arguments.only_cgroup:
+    user, group = arguments.only_user, arguments.only_cgroup
+    if user and group:
         raise UsageError("--only-user or --only-cgroup, not both")
-    if arguments.only_user:
-        try:
-            return Scope(uid=pwd.getpwnam(arguments.only_user).pw_uid)
-        except KeyError:
-            raise UsageError(f"there is no user {arguments.only_user!r}") from None
-    return Scope(cgroup=arguments.only_cgroup)
+    if group:
+        if not (path := group.removeprefix(cgroups.mount()).strip("/")):
+            raise UsageError("--only-cgroup: the root of all groups is the whole computer; leave it out")
+        return Scope(cgroup=f"/{path}")
+    if not user:
+        return Scope()
+    try:
+        return Scope(uid=int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid)
+    except KeyError:
+        raise UsageError(f"there is no user {user!r}") from None
 
 
-def _plan(policy: Policy, scope: Scope, port: int, uid: int | None) -> Plan:
+def _plan(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:
     capture = policy.capture
     return Plan(capture.ports, port, uid, scope, capture.quic, capture.fail, capture.loopback, capture.lan, capture.existing)
 
 
-def _serve(launch: Launch, capture: str, as_json: bool) -> int:
+def _serve(launch: Launch, capture: str, *, as_json: bool) -> int:
+    launcher, note = Launcher(launch), running.place(launch.state, launch.run_dir)
     stopped = False
 
     def stop(*_: object) -> None:
@@ -104,70 +151,57 @@ def _serve(launch: Launch, capture: str, as_json: bool) -> int:
         stopped = True
 
     def tell(message: dict[str, Any]) -> None:
-        if as_json:
-            print(json.dumps(message), flush=True)
-        else:
-            _say(message, capture)
+        if message["type"] in ("ready", "restarted"):
+            running.write(note, {**message, "capture": capture})
+        for line in [json.dumps(message)] if as_json else _said(message, capture):
+            with contextlib.suppress(OSError):      # nobody listening is no reason to stop serving
+                os.write(1, f"{line}\n".encode())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, lambda *_: launcher.reload())
     try:
-        launcher = Launcher(launch)
-        if _alive(launch.state):
-            raise UsageError(f"it runs already with this state folder: lockgate stop --state {launch.state}")
-        pair = launcher.start()
-    except (LaunchError, OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    signal.signal(signal.SIGHUP, lambda *_: launcher.pair and launcher.pair.worker.send_signal(signal.SIGHUP))
-    note = launch.state / RUNNING
-    note.write_text(json.dumps({"pid": os.getpid(), "started": redirector.started(os.getpid()), "capture": capture,
-                                **pair.ready}))
-    try:
-        tell(pair.ready)
+        tell(launcher.start().ready)
         launcher.supervise(tell, lambda: stopped)
         return 0
-    except LaunchError as error:
-        _tell(str(error))
-        return 2
     finally:
         launcher.stop(release_guard=stopped)
         note.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(launch.run_dir).rmdir()        # others may be running
 
 
-def _say(message: dict[str, Any], capture: str) -> None:
+def _said(message: dict[str, Any], capture: str) -> list[str]:
     match message["type"]:
         case "ready":
             where = ", ".join(f"{host}:{port}" for host, port in message["listen"])
-            print(f"ready: {capture}, proxy at {where}, root certificate {message['ca']}")
+            lines = [f"ready: {capture}, proxy at {where}, root certificate {message['ca']}"]
             if message.get("existing"):
                 fate = "were ended" if message.get("cut") else "go on uninspected until they end"
-                print(f"{message['existing']} connections were open before: they {fate}")
-            print("stop with Ctrl-C, or `lockgate stop`", flush=True)
+                lines.append(f"{message['existing']} connections were open before: they {fate}")
+            return [*lines, "stop with Ctrl-C, or `lockgate stop`"]
         case "reload-failed":
-            print("the new policy is not in force, the old one is:", *message["errors"], sep="\n  ", flush=True)
+            return ["the new policy is not in force, the old one is:", *(f"  {error}" for error in message["errors"])]
         case kind:
-            print(f"{kind}: {message.get('reason', '')}".rstrip(": "), flush=True)
-
-
-def _alive(folder: Path) -> dict[str, Any] | None:
-    try:
-        note: dict[str, Any] = json.loads((folder / RUNNING).read_text())
-    except (OSError, ValueError):
-        return None
-    return note if redirector.started(note["pid"]) == note["started"] else None
+            return [": ".join(filter(None, (kind, message.get("reason"), *message.get("errors", ()))))]
 
 
 def stop(arguments: argparse.Namespace) -> int:
-    """End a running lockgate in order: rules, guard and proxy go."""
-    note = _alive(state(arguments))
+    """End a running lockgate in order: rules, guard and proxy go.  Exit code 1: it was not running.
+
+    example:
+      sudo lockgate stop
+    """
+    note = running.read(state(arguments), arguments.run_dir)
     if note is None:
-        print("it is not running")
+        print(f"it is not running with the state folder {state(arguments)}")
         return 1
-    os.kill(note["pid"], signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGCONT):     # a stopped one hears the first after the second
+        os.kill(note["pid"], number)
     until = time.monotonic() + STOP_LIMIT
-    while _alive(state(arguments)) and time.monotonic() < until:
+    while (alive := redirector.started(note["pid"]) == note["started"]) and time.monotonic() < until:
         time.sleep(0.05)
-    if _alive(state(arguments)):
+    if alive:
         _tell(f"process {note['pid']} has not ended within {STOP_LIMIT:.0f} s; `lockgate release` lifts the rules")
         return 1
     print("stopped")
@@ -175,42 +209,41 @@ def stop(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Is it on, what does it capture, and what holds in the kernel?  Exit code 1: it is not running."""
-    note = _alive(state(arguments))
-    held = redirector.status(arguments.run_dir)
+    """Is it on, what does it capture, and what holds in the kernel?  Exit code 1: it is not running.
+
+    example:
+      sudo lockgate status
+      lockgate status --json
+    """
+    with _refused():
+        note = running.read(state(arguments), arguments.run_dir)
+        held = redirector.status(arguments.run_dir)
     if arguments.json:
-        print(json.dumps({"running": note, "kernel": [str(record) for record in held]}))
+        kernel = [{"role": each.role, "instance": each.instance, "pid": each.pid, "table": each.table, "fail": each.fail}
+                  for each in held]
+        print(json.dumps({"running": note, "kernel": kernel}))
         return 0 if note else 1
     if note:
-        print(f"running: pid {note['pid']}, {note['capture']}, at "
-              + ", ".join(f"{host}:{port}" for host, port in note["listen"]))
+        where = ", ".join(f"{host}:{port}" for host, port in note["listen"])
+        print(f"running: pid {note['pid']}, {note['capture']}, proxy at {where}")
     else:
-        print("not running")
+        print(f"not running with the state folder {state(arguments)}")
     for record in held:
         print(f"in the kernel: {record}, fail {record.fail}")
-    if held and not note and any(record.role == "guard" for record in held):
+    if not note and any(record.role == "guard" for record in held):
         print("a guard holds the captured ports closed; `lockgate release` lifts it")
     return 0 if note else 1
 
 
 def release(arguments: argparse.Namespace) -> int:
-    """Lift every rule and guard at once, whatever has happened (also: sudo python3 redirector/release.py)."""
+    """Lift every rule and guard at once, whatever has happened.
+
+    Without the environment: sudo python3 redirector/release.py
+
+    example:
+      sudo lockgate release
+    """
     return redirector.main([arguments.run_dir])
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """Is the policy valid, do its lists and filters load?  All mistakes are named at once; exit code 2 with any."""
-    policy = load(arguments.policy)
-    loaded = build(policy, arguments.policy.absolute().parent)
-    if arguments.json:
-        print(json.dumps({"ok": True, "filters": [item.rule.id for item in loaded]}))
-        return 0
-    for item in loaded:
-        hooks = [name for name, _ in inspect.getmembers(item.filter, callable) if name in ("request", "response")]
-        buffers = f"; collects whole messages ({', '.join(hooks)}), up to {item.rule.buffer} bytes" if hooks else ""
-        print(f"{item.rule.id}: {item.rule.use}, {item.rule.mode}, on error {item.rule.on_error}{buffers}")
-    print(f"{arguments.policy} is valid: {len(policy.connections)} connection rules, {len(loaded)} filters")
-    return 0
 
 
 def events(arguments: argparse.Namespace) -> int:
@@ -220,31 +253,26 @@ def events(arguments: argparse.Namespace) -> int:
       lockgate events --verdict block --since 1h
       lockgate events --follow --json
     """
+    from proxy import sinks
+    from proxy.events import line
+
+    if arguments.follow and arguments.limit:
+        raise UsageError("--limit takes the newest of what there is; --follow goes on with what comes: not both")
     wanted = {"since": arguments.since, "host": arguments.host, "app": arguments.app, "verdict": arguments.verdict,
               "filter": arguments.filter, "incident": arguments.incident}
-    try:
+    with _refused_reading():
         found: Iterable[dict[str, Any]] = sinks.read(state(arguments), limit=arguments.limit, **wanted)
         if arguments.follow:
             found = sinks.follow(state(arguments), **wanted)
         for event in found:
             print(json.dumps(event) if arguments.json else line(event), flush=arguments.follow)
-    except (FileNotFoundError, ValueError) as error:
+    return 0
+
+
+@contextlib.contextmanager
+def _refused_reading() -> Iterator[None]:
+    """Not every OSError: one of standard output is no mistake of the request."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, ValueError) as error:
         raise UsageError(str(error)) from None
-    return 0
-
-
-def filters(arguments: argparse.Namespace) -> int:
-    """The built-in filters, what they do and their options."""
-    for name in sorted(BUILT_IN):
-        found = import_built_in(name)
-        options = [(f.name, f.default if f.default is not f.default_factory else ()) for f in
-                   itertools.chain(found.__dataclass_fields__.values()) if f.init and not f.name.startswith("_")]
-        text = inspect.getdoc(found) or ""
-        if arguments.json:
-            print(json.dumps({"use": name, "doc": text, "options": {key: str(default) for key, default in options}}))
-        else:
-            print(f"{name}\n  " + text.replace("\n", "\n  "))
-            for key, default in options:
-                print(f"    {key}: {default!r}")
-            print()
-    return 0

@@ -40,6 +40,7 @@ filters:
 #: Bait: AWS's form of a key, made up; and the test number that card schemes publish.
 SECRET = b"AKIA" + b"4QXB7ZKLMRTW2NPD"
 CARD = b"4111 1111 1111 1111"
+PLEASE_JSON = {"accept": "application/json"}
 HOSTS = ("api.demo.test", "ads.demo.test", "bank.demo.test")
 
 
@@ -120,7 +121,7 @@ class Seen:
 
 
 def fetch(proxy: tuple[str, int], origin: Origin, host: str, root: Path, *, trust: Path | None = None, method: str = "GET",
-          body: bytes = b"", headers: dict[str, str] | None = None) -> Seen:
+          path: str = "/", body: bytes = b"", headers: dict[str, str] | None = None) -> Seen:
     """One request as an application makes it that knows the proxy; it trusts `root` alone."""
     context = ssl.create_default_context(cafile=str(trust or root))
     with socket.create_connection(proxy, timeout=15) as plain:
@@ -131,13 +132,17 @@ def fetch(proxy: tuple[str, int], origin: Origin, host: str, root: Path, *, trus
             issuer = dict(pair[0] for pair in tls.getpeercert()["issuer"])  # type: ignore[index, misc]
             connection = http.client.HTTPConnection(host, origin.port)
             connection.sock = tls
-            connection.request(method, "/upload" if body else "/", body or None, headers or {})
+            connection.request(method, path, body or None, headers or {})
             response = connection.getresponse()
             return Seen(response.status, response.read(), str(issuer["commonName"]))  # type: ignore[index]
 
 
 def demo(_: argparse.Namespace) -> int:
-    """See the main job in a minute: decrypt, classify, block, stop a leak, leave alone.  Needs nothing but itself."""
+    """See the main job in a minute: decrypt, classify, block, stop a leak, leave alone.  Needs nothing but itself.
+
+    example:
+      lockgate demo
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lockgate-demo-") as name:
         folder = Path(name)
@@ -177,7 +182,7 @@ def _story(ready: dict[str, Any], origin: Origin) -> bool:
           f"the certificate that the client saw was made for this host by: {seen.issuer}"], seen.status == 200)
 
     before = len(origin.connections)
-    seen = fetch(proxy, origin, HOSTS[1], root, headers={"accept": "application/json"})
+    seen = fetch(proxy, origin, HOSTS[1], root, headers=PLEASE_JSON)
     problem = json.loads(seen.body)
     show("2. A host on the block list gets an answer with the reason, and the origin gets nothing.",
          [f"GET https://{HOSTS[1]}/ -> {seen.status} {problem['detail']} (incident {problem['incident']})",
@@ -185,15 +190,15 @@ def _story(ready: dict[str, Any], origin: Origin) -> bool:
          seen.status == 403 and len(origin.connections) == before)
 
     leak = gzip.compress(b'{"note": "deploy with ' + SECRET + b'"}')
-    seen = fetch(proxy, origin, HOSTS[0], root, method="POST", body=leak,
-                 headers={"content-encoding": "gzip", "accept": "application/json"})
+    seen = fetch(proxy, origin, HOSTS[0], root, method="POST", path="/upload", body=leak,
+                 headers={"content-encoding": "gzip", **PLEASE_JSON})
     show("3. A cloud key in a compressed upload is found.",
          [f"POST with gzip -> {seen.status} {json.loads(seen.body)['detail']}",
           f"bytes of the body that reached the origin: {sum(map(len, origin.bodies))}"],
          seen.status == 403 and not any(origin.bodies))
 
     upload = b"x" * 300_000 + b" card " + CARD + b" " + b"y" * 300_000
-    seen = fetch(proxy, origin, HOSTS[0], root, method="POST", body=upload, headers={"accept": "application/json"})
+    seen = fetch(proxy, origin, HOSTS[0], root, method="POST", path="/upload", body=upload, headers=PLEASE_JSON)
     arrived = b"".join(origin.bodies)
     show("4. A payment card in the middle of a streamed upload stops it there.",
          [f"POST of {len(upload)} bytes -> {seen.status} {json.loads(seen.body)['detail']}",

@@ -3,12 +3,11 @@
 Stock mitmdump offers every hook to some 35 addons through tasks and locks.  Here a hook name maps to the one function
 that handles it; a function that does not wait is called at once, with no task and no lock.
 
-One of the three files that know mitmproxy's internals (with `stream.py` and `tlsface.py`).
+With `transports.py`, `layers.py`, `http1.py`, `http2.py`, `stream.py`, `refusing.py`, `websocket.py` and `tlsface.py`
+one of the files that know mitmproxy's internals; all others keep to its documented flows.
 """
 
 import asyncio
-import contextlib
-import inspect
 import logging
 import time
 from collections import deque
@@ -18,18 +17,16 @@ from typing import Any
 from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
 from mitmproxy import addonmanager, master, options
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.connection import ConnectionState, Server
-from mitmproxy.proxy import commands, events, layer, mode_specs, server, server_hooks
+from mitmproxy.proxy import commands, events, layer, mode_specs, server
 
 from proxy.session import Session
 from proxy.tlsface import CIPHERS, Tls
+from proxy.transports import Transports
 
 log = logging.getLogger(__name__)
 
-#: Seconds until an origin must have accepted the connection.  Clients themselves give up after 10 to 30.
-CONNECT_LIMIT = 5.0
-#: Seconds until an origin must have finished the TLS handshake, counted from the connection.
-HANDSHAKE_LIMIT = 5.0
+#: A client's handshake may take this many times the limit of its hello: the origin's comes first, within it.
+HANDSHAKES = 2
 #: Seconds without a byte either way until a connection is closed; browsers keep theirs open for up to 5 minutes.
 IDLE_LIMIT = 600
 
@@ -56,6 +53,10 @@ class Cancel(commands.Command):
         self.wakeup = wakeup
 
 
+class Abort(commands.Command):
+    """Reset the connection with the client and all with origins."""
+
+
 def lean_options(roots: str) -> tuple[master.Master, options.Options]:
     """Return a master without addons and the options that the layers read; `roots` is the upstream trust bundle."""
     opts = options.Options()
@@ -70,7 +71,7 @@ def lean_options(roots: str) -> tuple[master.Master, options.Options]:
     return lean, opts
 
 
-class Handler(server.LiveConnectionHandler):
+class Handler(Transports):
     """Runs the layers of one connection.
 
     Differs from mitmproxy's in three ways: events are queued, not locked; hooks that do not wait run in place; and a
@@ -85,22 +86,26 @@ class Handler(server.LiveConnectionHandler):
         self._events: deque[events.Event] = deque()
         self._busy = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wakeups: dict[commands.RequestWakeup, asyncio.TimerHandle] = {}
-        self._loop = asyncio.get_running_loop()
-        context = self.layer.context
-        self.client.sockname = context.server.address = session.connection.address
+        self._timers: dict[commands.RequestWakeup, asyncio.TimerHandle] = {}
+        self.client.sockname = self.layer.context.server.address = session.connection.address
 
     def run_layer(self, make: Callable[[Any, Session], layer.Layer]) -> None:
         self.layer = make(self.layer.context, self.session)
 
     async def serve(self) -> None:
         """Run until both sides are closed."""
+        overdue = self._loop.call_later(HANDSHAKES * self.session.rules().policy.limits.hello, self._client_overdue)
         try:
             await self.handle_client()
         finally:
-            for timer in self._wakeups.values():
+            overdue.cancel()
+            for timer in self._timers.values():
                 timer.cancel()
-            self._wakeups.clear()
+            self._timers.clear()
+
+    def _client_overdue(self) -> None:
+        if self.session.connection.tls and not self.client.tls_established:
+            self.abort("the client's handshake takes too long")
 
     # -- events in, commands out
 
@@ -120,9 +125,10 @@ class Handler(server.LiveConnectionHandler):
                     self._carry_out(command)
         except Exception:
             log.exception("a layer failed; the connection is closed")
-            self._abort()
+            self._crash()
         finally:
             self._busy = False
+        self._eased.set()
 
     def _carry_out(self, command: commands.Command) -> None:
         match command:
@@ -134,119 +140,65 @@ class Handler(server.LiveConnectionHandler):
             case commands.Log():
                 log.log(min(command.level, logging.INFO), "%s", command.message)
             case commands.OpenConnection():
-                task = self._spawn(self.open_connection(command))
+                task = self._loop.create_task(self.open_connection(command))
                 self.transports[command.connection] = server.ConnectionIO(handler=task)
-            case commands.CloseTcpConnection():
-                if command.connection in self.transports:
-                    self.close_connection(command.connection, command.half_close)
             case commands.CloseConnection():
-                if command.connection in self.transports:
-                    self.close_connection(command.connection, False)
+                half = isinstance(command, commands.CloseTcpConnection) and command.half_close
+                self.close_connection(command.connection, half)
             case commands.RequestWakeup():
-                self._wakeups[command] = self._loop.call_later(command.delay, self._wake, command)
+                self._timers[command] = self._loop.call_later(command.delay, self._wake, command)
             case Cancel():
-                if timer := self._wakeups.pop(command.wakeup, None):
+                if timer := self._timers.pop(command.wakeup, None):
                     timer.cancel()
+            case Abort():
+                self.abort("aborted")
             case _:
                 raise TypeError(f"unexpected command: {command}")
 
     def _wake(self, command: commands.RequestWakeup) -> None:
-        if self._wakeups.pop(command, None):
+        if self._timers.pop(command, None):
             self.deliver(events.Wakeup(command))
 
-    def _abort(self) -> None:
+    def _crash(self) -> None:
+        """The layers are in a state that nobody knows: nothing more is fed to them."""
         self._events.clear()
-        for io in list(self.transports.values()):
-            if io.writer is not None:
-                io.writer.transport.abort()  # type: ignore[union-attr]
-            if io.handler is not None:
-                io.handler.cancel("a layer failed")
-
-    def _spawn(self, work: Any) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self.layer = Deaf(self.layer.context)
+        self.abort("a layer failed")
 
     # -- hooks
 
     def _start_hook(self, hook: commands.StartHook) -> None:
+        """Most hooks that may wait do not: a task is begun at once and only kept if it really does."""
         handler = self._hooks.get(hook.name)
         waiting = handler(self.session, *hook.args()) if handler else None
-        if waiting is None:
-            if hook.blocking:
-                self._events.append(events.HookCompleted(hook))
-        else:
-            self._finish_hook(hook, waiting)
-
-    def _finish_hook(self, hook: commands.StartHook, waiting: Awaitable[None]) -> None:
-        """Most hooks that may wait do not: start the task eagerly and only keep it if it really does."""
-
-        async def wait() -> None:
-            await waiting
-
-        task = asyncio.Task(wait(), loop=self._loop, eager_start=True)
-        if task.done():
+        if waiting is not None:
+            task = asyncio.Task(_finish(waiting), loop=self._loop, eager_start=True)
+            if not task.done():
+                self._tasks.add(task)
+                task.add_done_callback(lambda done: self._hook_done(hook, done))
+                return
             task.result()
-            if hook.blocking:
-                self._events.append(events.HookCompleted(hook))
-            return
-        self._tasks.add(task)
-        task.add_done_callback(lambda done: self._hook_done(hook, done))
+        if hook.blocking:
+            self._events.append(events.HookCompleted(hook))
 
     def _hook_done(self, hook: commands.StartHook, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled() or task.exception():
             log.error("a hook failed; the connection is closed", exc_info=None if task.cancelled() else task.exception())
-            self._abort()
+            self._crash()
         elif hook.blocking:
             self.deliver(events.HookCompleted(hook))
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
-        handler = self._hooks.get(hook.name)
-        if handler and inspect.isawaitable(waiting := handler(self.session, *hook.args())):
-            await waiting
+        """The hooks round a connection, which mitmproxy calls from tasks: nobody here has any."""
 
-    # -- origins
 
-    async def open_connection(self, command: commands.OpenConnection) -> None:
-        """Dial, with a limit on the connection and on the handshake that follows."""
-        connection = command.connection
-        assert isinstance(connection, Server)
-        try:
-            if not connection.address:
-                raise OSError("no address to connect to")
-            await self.handle_hook(server_hooks.ServerConnectHook(
-                server_hooks.ServerConnectionHookData(server=connection, client=self.client)))
-            if connection.error:
-                raise OSError(connection.error)
-            connection.timestamp_start = time.time()
-            async with asyncio.timeout(CONNECT_LIMIT):
-                reader, writer = await asyncio.open_connection(*connection.address[:2], local_addr=connection.sockname)
-        except TimeoutError:
-            return self._not_opened(command, f"no connection within {CONNECT_LIMIT:.0f} s")
-        except OSError as error:
-            return self._not_opened(command, str(error) or type(error).__name__)
-        connection.timestamp_tcp_setup = time.time()
-        connection.state = ConnectionState.OPEN
-        connection.peername = writer.get_extra_info("peername")
-        connection.sockname = writer.get_extra_info("sockname")
-        self.transports[connection] = server.ConnectionIO(asyncio.current_task(), reader, writer)
-        limit = self._loop.call_later(HANDSHAKE_LIMIT, self._handshake_overdue, connection)
-        try:
-            self.deliver(events.OpenConnectionCompleted(command, None))
-            await self.handle_connection(connection)
-        finally:
-            limit.cancel()
-            connection.timestamp_end = time.time()
+async def _finish(waiting: Awaitable[None]) -> None:
+    await waiting
 
-    def _not_opened(self, command: commands.OpenConnection, reason: str) -> None:
-        command.connection.error = reason
-        self.transports.pop(command.connection, None)
-        self.deliver(events.OpenConnectionCompleted(command, reason))
 
-    def _handshake_overdue(self, connection: Server) -> None:
-        if connection.tls and not connection.tls_established and (io := self.transports.get(connection)) and io.reader:
-            io.reader.feed_eof()    # the TLS layer takes it for the close of a handshake and reports the failure
-            with contextlib.suppress(OSError):
-                io.writer.close()  # type: ignore[union-attr]
+class Deaf(layer.Layer):
+    """Takes every event and does nothing."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield from ()

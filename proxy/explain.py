@@ -4,14 +4,16 @@ import argparse
 import asyncio
 import ipaddress
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mitmproxy import connection as mitm
 from mitmproxy import http
+from mitmproxy.net import check
 
 from addons.connection import Connection, Process
 from addons.verdict import Action, labels
@@ -25,6 +27,8 @@ from proxy.schema import Policy
 #: Bytes of the body shown to the filters at once, as they would come from the network.
 CHUNK = 64 * 1024
 
+#: What a path or a query may have in it as it is (RFC 3986, 3.3 and 3.4), or quoted already.
+URL_SAFE = "%/?:@!$&'()*+,;=-._~[]|"
 #: What a browser says of the kind of resource it asks for (Fetch Metadata), by the names that filter lists use.
 DESTINATIONS = {"xmlhttprequest": "empty", "subdocument": "iframe", "stylesheet": "style", "media": "video",
                 "ping": "empty", "websocket": "websocket", "other": "empty"}
@@ -32,7 +36,7 @@ DESTINATIONS = {"xmlhttprequest": "empty", "subdocument": "iframe", "stylesheet"
 
 @dataclass(slots=True)
 class Asked:
-    """A request that might be made."""
+    """A request that might be made.  Raises ValueError where the URL is none, or not of the web."""
 
     url: str
     method: str = "GET"
@@ -41,45 +45,55 @@ class Asked:
     app: str | None = None
     source: str | None = None
     type: str | None = None
+    tls: bool = field(init=False)
+    host: str = field(init=False)
+    port: int = field(init=False)
+    path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        name = (parts.hostname or "").rstrip(".")
+        if parts.scheme not in ("http", "https", "ws", "wss") or not name:
+            raise ValueError(f"not a URL of http or https: {self.url!r}")
+        self.tls = parts.scheme in ("https", "wss")
+        self.host = name if name.isascii() else name.encode("idna").decode()
+        if not check.is_valid_host(self.host.encode()):
+            raise ValueError(f"not a host: {self.host!r}")
+        self.port = parts.port or (443 if self.tls else 80)
+        self.path = quote(parts.path or "/", safe=URL_SAFE) + (f"?{quote(parts.query, safe=URL_SAFE)}" if parts.query else "")
+
+    @property
+    def authority(self) -> str:
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return shown if self.port == (443 if self.tls else 80) else f"{shown}:{self.port}"
+
+    @property
+    def process(self) -> Process | None:
+        return Process(0, exe=self.app) if self.app else None
 
     def flow(self) -> http.HTTPFlow:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
-            raise UsageError(f"not a URL of http or https: {self.url!r}")
         client = mitm.Client(peername=("127.0.0.1", 0), sockname=("127.0.0.1", 0))
-        server = mitm.Server(address=(parts.hostname, parts.port or self.port))
-        flow = http.HTTPFlow(client, server)
-        url = self.url.replace("ws", "http", 1) if parts.scheme.startswith("ws") else self.url
-        headers = [(b"host", parts.netloc.rpartition("@")[2].encode("idna" if parts.netloc.isascii() else "utf-8"))]
-        headers += [(name.strip().lower().encode(), value.strip().encode()) for name, value in self.headers]
+        flow = http.HTTPFlow(client, mitm.Server(address=(self.host, self.port)))
+        headers = [(name.strip().lower().encode(), value.strip().encode()) for name, value in self.headers]
         if self.source:
             headers.append((b"referer", self.source.encode()))
         if self.type:
             headers.append((b"sec-fetch-dest", DESTINATIONS.get(self.type, self.type).encode()))
         if self.body:
             headers.append((b"content-length", str(len(self.body)).encode()))
+        url = f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
         flow.request = http.Request.make(self.method, url, b"", headers)
+        flow.request.headers.setdefault("host", self.authority)
         flow.metadata["process"] = self.process
         return flow
 
-    @property
-    def port(self) -> int:
-        return 443 if urlsplit(self.url).scheme in ("https", "wss") else 80
-
-    @property
-    def process(self) -> Process | None:
-        return Process(0, exe=self.app) if self.app else None
-
     def connection(self) -> Connection:
-        parts = urlsplit(self.url)
-        host = (parts.hostname or "").rstrip(".").lower()
+        name: str | None
         try:
-            ipaddress.ip_address(host)
-            name, address = None, host
+            name, address = None, str(ipaddress.ip_address(self.host))
         except ValueError:
-            name, address = host, ""
-        return Connection(name, (address, parts.port or self.port), ("127.0.0.1", 0), self.process,
-                          tls=parts.scheme in ("https", "wss"))
+            name, address = self.host, ""
+        return Connection(name, (address, self.port), ("127.0.0.1", 0), self.process, tls=self.tls)
 
 
 async def judge(policy: Policy, chain: Chain, asked: Asked) -> dict[str, Any]:
@@ -156,16 +170,22 @@ def _answer(asked: Asked, verdict: str, rule: str, reason: str, alerts: list[Dec
 def explain(arguments: argparse.Namespace) -> int:
     """Which rule would decide on a request, and why the others did not.  Nothing is sent.
 
+    With --requests, one JSON object a line: url, and if need be method, headers, body, app, source_url, type.
+
     example:
       lockgate explain https://ads.example/x.js --policy policy.yaml
       lockgate explain https://api.example/up --body-file dump.json --policy policy.yaml
+      lockgate explain --requests requests.jsonl --json --policy policy.yaml
     """
     if bool(arguments.url) == bool(arguments.requests):
         raise UsageError("give a URL, or --requests FILE")
     deadline.prepare()
     policy = load(arguments.policy) if arguments.policy else default_policy()
     chain = Chain(build(policy, (arguments.policy or Path()).absolute().parent))
-    asyncio.run(_explain(policy, chain, arguments))
+    try:
+        asyncio.run(_explain(policy, chain, arguments))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)     # the deadlines' clock: at exit it would outlive its handler
     return 0
 
 
@@ -176,18 +196,20 @@ async def _explain(policy: Policy, chain: Chain, arguments: argparse.Namespace) 
 
 
 def _one(arguments: argparse.Namespace) -> Asked:
+    if bad := next((text for text in arguments.header if ":" not in text), None):
+        raise UsageError(f"not a header: {bad!r}; write it as \"Name: value\"")
+    headers = [(name, value) for name, _, value in (text.partition(":") for text in arguments.header)]
     try:
         body = arguments.body_file.read_bytes() if arguments.body_file else b""
-    except OSError as error:
+        return Asked(arguments.url, arguments.method or ("POST" if body else "GET"), headers, body, arguments.app,
+                     arguments.source, arguments.type)
+    except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
-    headers = [(name, value) for name, _, value in (h.partition(":") for h in arguments.header)]
-    return Asked(arguments.url, arguments.method or ("POST" if body else "GET"), headers, body, arguments.app,
-                 arguments.source, arguments.type)
 
 
 def _many(path: Path) -> Iterator[Asked]:
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, 1):
                 if text.strip():
                     yield _parse(text, f"{path}:{number}")

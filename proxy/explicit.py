@@ -5,6 +5,7 @@ requests go to the engine as they came.
 """
 
 import asyncio
+import contextlib
 import json
 import socket
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from proxy.hosts import Disagreement, split_authority
 
 #: Bytes of the first request head.
 MAX_HEAD = 64 * 1024
+#: Seconds for a refused client to take its answer.
+LINGER_LIMIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Refusal(Exception):
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
+        self.status = status
         body = json.dumps({"type": "about:blank", "title": "Refused by lockgate", "status": status, "detail": reason})
         connection = h11.Connection(h11.SERVER)
         head = connection.send(h11.Response(status_code=status, reason=b"Refused", headers=[
@@ -73,18 +77,31 @@ async def greet(client: socket.socket, own: set[Address]) -> Target:
         raise Refusal(400, str(error)) from None
     if port is None:
         raise Refusal(400, "CONNECT needs a host and a port.")
-    rest = connection.trailing_data[0]
-    address = await resolve(host, port)
-    if why := destination.forbidden(*address, own):
-        raise Refusal(403, f"{host}: {why}.")
+    address = await find(host, port, own)
     await loop.sock_sendall(client, b"HTTP/1.1 200 Connection established\r\n\r\n")
-    return Target(host, address, rest)
+    return Target(host, address, connection.trailing_data[0])
 
 
-async def resolve(host: str, port: int) -> Address:
+async def find(host: str, port: int, own: set[Address]) -> Address:
+    """Return the address of a host that we may lead to; raise `Refusal` (502, 403)."""
+    flags = socket.AI_ADDRCONFIG
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except OSError as error:
         raise Refusal(502, f"{host} was not found: {error.strerror or error}.") from None
-    return str(found[0][4][0]), port
+    # Of the two loopbacks, more servers listen on the older one.
+    address = sorted((str(entry[4][0]) for entry in found), key=lambda each: each == "::1")[0]
+    if why := destination.forbidden(address, port, own):
+        raise Refusal(403, f"{host}: {why}.")
+    return address, port
 
+
+async def refuse(client: socket.socket, answer: bytes) -> None:
+    """Send an answer and hear the client out for a moment, since a reset would take the answer from it."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(LINGER_LIMIT):
+            await loop.sock_sendall(client, answer)
+            client.shutdown(socket.SHUT_WR)
+            while await loop.sock_recv(client, MAX_HEAD):
+                """What it had begun to send."""

@@ -3,14 +3,17 @@
 from dataclasses import replace
 
 from mitmproxy import http
+from mitmproxy.net.http.validate import validate_headers
 
+from addons.connection import Connection
 from addons.verdict import Action
 from proxy import answers
 from proxy.chain import Decision
 from proxy.engine import Hook
+from proxy.explicit import Refusal
+from proxy.events import incident
 from proxy.hosts import Disagreement, agreed_host
 from proxy.layers import next_layer
-from proxy.events import incident
 from proxy.session import Session, Transfer
 from proxy.tlsface import Tls
 
@@ -21,48 +24,71 @@ async def requestheaders(session: Session, flow: http.HTTPFlow) -> None:
     transfer = Transfer(rules.chain.begin(flow), incident())
     session.transfers[flow.id] = transfer
     flow.metadata["process"] = session.connection.process      # `~app` reads it
-    if flow.error:      # mitmproxy found it malformed and answers 400 itself
-        return
-    if not session.recorder.healthy:
-        transfer.refusal = (503, "Decisions cannot be recorded, and the policy asks to refuse requests then.")
-        return
+    flow.request.stream = True
     try:
-        transfer.host = agreed_host(flow.request, session.connection)
+        transfer.host = _acceptable(session, flow.request)
+        await _judge_request(session, transfer)
     except Disagreement as error:
         transfer.refusal = (error.status, str(error))
-        return
-    exchange = transfer.exchange
-    if session.refused is not None or (refused := _of_its_own(session, transfer)) is not None:
-        exchange.note(session.refused or refused)
-        return
-    await exchange.ask("requestheaders")
-    collect = exchange.buffering("request")
-    transfer.buffer_request = min((rule.buffer for rule in collect), default=0)
-    flow.request.stream = not collect
+    except Refusal as error:
+        transfer.refusal = (error.status, str(error))
+    if not transfer.stopped:
+        exchange = transfer.exchange
+        await exchange.ask("requestheaders")
+        collect = exchange.buffering("request")
+        transfer.buffer_request = min((rule.buffer for rule in collect), default=0)
+        flow.request.stream = not collect
+    if transfer.stopped:
+        flow.request.headers.pop("expect", None)    # the answer is there: mitmproxy must not ask for the body
 
 
-def _of_its_own(session: Session, transfer: Transfer) -> Decision | None:
-    """A plain request through the explicit door names its destination only now."""
-    connection = session.connection
-    if connection.tls or connection.address[0]:
-        return None
-    request = transfer.exchange.flow.request
-    asked = replace(connection, host=transfer.host, address=(request.host, request.port))
-    return judge(session, asked)[1]
+def _acceptable(session: Session, request: http.Request) -> str:
+    """Return the one host; raise `Disagreement` for a request that no filter is to see."""
+    if not session.recorder.healthy:
+        raise Disagreement(503, "Decisions cannot be recorded, and the policy asks to refuse requests then.")
+    if request.method == "CONNECT":
+        raise Disagreement(400, "CONNECT is only understood as the first request to the proxy.")
+    try:
+        validate_headers(request)
+    except ValueError as error:
+        raise Disagreement(400, f"The request is malformed: {error}.") from None
+    host = agreed_host(request, session.connection)
+    if not request.is_http2:
+        request.authority = ""      # origin-form: some origins know no other (RFC 9112, 3.2.1)
+    if request.headers.get("upgrade", "websocket").lower() != "websocket":
+        del request.headers["upgrade"]      # to nothing that we could read (RFC 9110, 7.8: it may be ignored)
+        request.headers.pop("http2-settings", None)
+    return host
 
 
-def judge(session: Session, connection: object) -> tuple[str, Decision | None]:
+async def _judge_request(session: Session, transfer: Transfer) -> None:
+    """Settle the verdict that holds before any filter's: the connection's or, where each request of a plain one
+    through the explicit door names its own destination, that one's."""
+    connection, exchange = session.connection, transfer.exchange
+    verdict, decision = "inspect", session.refused
+    if decision is None and session.find is not None:
+        request = exchange.flow.request
+        address = request.host, request.port
+        session.routes[address] = found = await session.find(*address)
+        verdict, decision = judge(session, replace(connection, host=transfer.host, address=found))
+    if verdict == "bypass":
+        exchange.rules = ()
+    else:
+        exchange.note(decision)
+
+
+def judge(session: Session, connection: Connection) -> tuple[str, Decision | None]:
     """The verdict on a connection: `inspect`, `bypass` or `block`, and the decision behind it.
 
     The policy's own rules speak first, then the filters that look at connections; a block by either holds.
     """
     rules = session.rules()
-    verdict, rule, reason = rules.policy.connection_verdict(connection)  # type: ignore[arg-type]
+    verdict, rule, reason = rules.policy.connection_verdict(connection)
     if verdict == "block":
         return "block", Decision(Action.BLOCK, rule, reason)
-    decision, alerts = rules.chain.connection(connection)  # type: ignore[arg-type]
+    decision, alerts = rules.chain.connection(connection)
     for alert in alerts:
-        session.recorder.connection(connection, "alert", alert)  # type: ignore[arg-type]
+        session.recorder.connection(connection, "alert", alert)
     if decision is not None and decision.action is not Action.ALLOW:
         return "block", decision
     return verdict, Decision(Action.ALLOW, rule, reason) if verdict == "bypass" else None
@@ -71,7 +97,7 @@ def judge(session: Session, connection: object) -> tuple[str, Decision | None]:
 async def request(session: Session, flow: http.HTTPFlow) -> None:
     """The whole request is here; called for streamed ones too, when it has gone."""
     transfer = session.of(flow)
-    if flow.request.stream or transfer.exchange.stopped or transfer.refusal:
+    if flow.request.stream or transfer.stopped:
         return
     await transfer.exchange.ask("request")
     _act(transfer, flow)
@@ -80,7 +106,7 @@ async def request(session: Session, flow: http.HTTPFlow) -> None:
 async def responseheaders(session: Session, flow: http.HTTPFlow) -> None:
     transfer = session.of(flow)
     exchange = transfer.exchange
-    if exchange.stopped or transfer.refusal:
+    if transfer.stopped:
         return
     await exchange.ask("responseheaders")
     if exchange.stopped or flow.response is None:
@@ -94,7 +120,7 @@ async def responseheaders(session: Session, flow: http.HTTPFlow) -> None:
 async def response(session: Session, flow: http.HTTPFlow) -> None:
     transfer = session.of(flow)
     assert flow.response is not None
-    if not (flow.response.stream or transfer.exchange.stopped or transfer.refusal):
+    if not (flow.response.stream or transfer.stopped):
         await transfer.exchange.ask("response")
         _act(transfer, flow)
     if flow.websocket is None:
@@ -104,7 +130,7 @@ async def response(session: Session, flow: http.HTTPFlow) -> None:
 def _act(transfer: Transfer, flow: http.HTTPFlow) -> None:
     """Where mitmproxy asks with the whole message in hand, its own means do: a response, or a kill."""
     decision = transfer.exchange.decision
-    if decision is None or decision.action is Action.ALLOW or decision.reason == "answered by the addon":
+    if decision is None or decision.action is Action.ALLOW or decision.answered:
         return
     if decision.action is Action.KILL:
         if flow.killable:
@@ -114,14 +140,14 @@ def _act(transfer: Transfer, flow: http.HTTPFlow) -> None:
                                     rule=decision.rule, host=transfer.host)
 
 
-def error(session: Session, flow: http.HTTPFlow) -> None:
-    """The exchange broke off."""
+async def observe(session: Session, hook: str, flow: http.HTTPFlow) -> None:
+    """For filters that only want to know; it is too late for a verdict."""
     if transfer := session.transfers.get(flow.id):
-        session.recorder.exchange(session, transfer, flow.error.msg if flow.error else "broken off")
+        await transfer.exchange.ask(hook)
 
 
 async def websocket_message(session: Session, flow: http.HTTPFlow) -> None:
-    """A whole message is here; what stops it also ends the connection (see `Stream.passthrough`)."""
+    """A whole message is here; what stops it also ends the connection (see `RefusingStream.passthrough`)."""
     assert flow.websocket is not None
     transfer = session.of(flow)
     await transfer.exchange.ask("websocket_message")
@@ -135,7 +161,8 @@ async def websocket_message(session: Session, flow: http.HTTPFlow) -> None:
     del flow.websocket.messages[:-1]    # mitmproxy keeps them all, for ever
 
 
-def websocket_end(session: Session, flow: http.HTTPFlow) -> None:
+async def websocket_end(session: Session, flow: http.HTTPFlow) -> None:
+    await observe(session, "websocket_end", flow)
     session.recorder.exchange(session, session.of(flow))
 
 
@@ -149,6 +176,8 @@ def hooks(tls: Tls) -> dict[str, Hook]:
         "tls_failed_client": lambda session, data: session.recorder.untrusted(session, data.conn.error or ""),
         "tls_failed_server": lambda session, data: session.recorder.unverified(session, data.conn.error or ""),
         "requestheaders": requestheaders, "request": request,
-        "responseheaders": responseheaders, "response": response, "error": error,
+        "responseheaders": responseheaders, "response": response,
+        "error": lambda session, flow: observe(session, "error", flow),
+        "websocket_start": lambda session, flow: observe(session, "websocket_start", flow),
         "websocket_message": websocket_message, "websocket_end": websocket_end,
     }

@@ -10,8 +10,9 @@ from mitmproxy import http
 
 from addons.connection import Connection
 
-#: A reg-name or address as clients really send it, with an optional port: no user information, no space, no control.
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::(?P<port>\d{1,5})?)?")
+#: A name or address as clients really send it, with an optional port.  RFC 3986 lets a name hold escapes and more,
+#: which one parser decodes and another does not: no user information, no `%`, no space, no control, ASCII alone.
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5})?)?")
 
 #: Octets that parsers disagree on: NUL, bare CR and LF (RFC 9110, 5.5).
 _UNSAFE = re.compile(rb"[\x00\r\n]")
@@ -59,6 +60,10 @@ def agreed_host(request: http.Request, connection: Connection) -> str:
         raise Disagreement(400, "The request has more than one Host header.")
     if request.data.authority:
         named.append(request.authority)
+    if not connection.tls and not connection.address[0]:    # through the explicit door, the target is absolute
+        if request.scheme != "http":
+            raise Disagreement(400, "Only http:// goes to the proxy itself; https:// asks for a tunnel (CONNECT).")
+        named.append(f"[{request.host}]:{request.port}" if ":" in request.host else f"{request.host}:{request.port}")
     if not named:
         raise Disagreement(400, "The request names no host.")
     found = {split_authority(name) for name in named}

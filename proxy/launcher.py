@@ -145,7 +145,7 @@ class Launcher:
         self.root = os.geteuid() == 0
         launch.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.who, self._claim = confine.claim(launch.state, launch.user) if self.root else (None, None)
-        if launch.plan is not None:
+        if self.root:
             Path(launch.run_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
         self.pair: Pair | None = None
         self._restarts: list[float] = []
@@ -188,7 +188,7 @@ class Launcher:
             confined = confine.drop(self.who, readable=readable, writable=[launch.state])
             environment |= {"HOME": str(launch.state), "USER": self.who.name}
         process = subprocess.Popen(
-            [sys.executable, "-I", *os.environ.get("LG_O", "").split(), "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-I", "-O", "-W", "ignore", "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=environment, cwd=launch.state, pass_fds=[channel.fileno()],
             preexec_fn=confined, start_new_session=True)
         assert process.stdin is not None

@@ -1,29 +1,32 @@
-"""Which protocol layers a connection gets, and the limits on the HTTP that clients and origins send."""
+"""Which protocol layers a connection gets, and how requests find their way to origins.
+
+One of the files that know mitmproxy's internals (see `engine.py`).
+"""
 
 from collections.abc import Callable
+from typing import Any
 
-from mitmproxy import http
-from mitmproxy.net.http import http1 as http1_wire
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.net.tls import starts_like_tls_record
-from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy import commands, events, layer, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, TCPLayer
-from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, ResponseProtocolError
-from mitmproxy.proxy.layers.http._events import ErrorCode
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
-from mitmproxy.proxy.layers.http._http2 import Http2Server
-import h2.errors
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection, GetHttpConnectionCompleted, HttpLayer, HTTPMode, RegisterHttpConnection)
+from OpenSSL import SSL
 
-from proxy import answers
-from proxy.engine import Cancel
-from proxy.events import incident
+from proxy import http1, http2
 from proxy.session import Session
 from proxy.stream import Stream
 
-#: Bytes of a message head over HTTP/1.  nginx and Apache take 8 K a line and some 32 K in all, Node 16 K, h11 64 K.
-MAX_HEAD = 64 * 1024
-#: Seconds a client has for a whole request head once it may send one, and for its first (Apache: RequestReadTimeout 20).
-HEAD_LIMIT = 10.0
+#: Bytes of a request line looked at before a connection is called "not HTTP": the longest method and a space.
+SNIFF = 24
+#: Bytes that may wait for an origin or a client whose HTTP/2 window is closed; as much as a socket's own buffer.
+BACKLOG = 64 * 1024
+#: Origins of one client's connection remembered although they have gone; plain proxying may meet many.
+MANY = 32
+
+type Commands = layer.CommandGenerator[None]
 
 
 class Top(layer.Layer):
@@ -34,15 +37,31 @@ class Top(layer.Layer):
         self.session = session
         self.http_mode = mode
 
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+    def _handle_event(self, event: events.Event) -> Commands:
         child: layer.Layer
         if self.session.connection.tls:
             child = ServerTLSLayer(self.context)
-            child.child_layer = ClientTLSLayer(self.context)
+            child.child_layer = ClientTls(self.context)
+            child.child_layer.child_layer = layer.NextLayer(self.context, ask_on_start=True)
+        elif self.session.silent:
+            child = Relay(self.context, self.session)
         else:
             child = layer.NextLayer(self.context)
         self._handle_event = child.handle_event  # type: ignore[method-assign]
         yield from child.handle_event(event)
+
+
+class ClientTls(ClientTLSLayer):
+    """mitmproxy's, which closes without saying so: clients could not tell a response's end from a cut (RFC 8446, 6.1)."""
+
+    def send_close(self, command: commands.CloseConnection) -> Commands:
+        if self.tls is not None and self.tunnel_state is tunnel.TunnelState.OPEN:
+            try:
+                self.tls.shutdown()
+            except SSL.Error:
+                """The peer has gone already."""
+            yield from self.tls_interact()
+        yield from super().send_close(command)
 
 
 def top(mode: HTTPMode) -> Callable[[Context, Session], layer.Layer]:
@@ -55,29 +74,22 @@ def next_layer(session: Session, nextlayer: layer.NextLayer) -> None:
     data = nextlayer.data_client()
     mode = context.layers[0].http_mode if isinstance(context.layers[0], Top) else HTTPMode.transparent
     if starts_like_tls_record(data):    # TLS in TLS has no business on these ports
-        nextlayer.layer = Refused(context, session, "TLS within TLS")
+        nextlayer.layer = Refused(context, session, "TLS within TLS, or malformed TLS")
     elif context.client.alpn in (b"h2", b"http/1.1") or looks_like_http(data):
         nextlayer.layer = Http(context, session, mode)
     elif context.client.alpn or len(data) >= SNIFF or nextlayer.data_server() or (data and not _could_be_http(data)):
-        if session.rules().policy.capture.other == "relay" and session.refused is None:
-            nextlayer.layer = TCPLayer(context)
-        else:
-            nextlayer.layer = Refused(context, session, "not HTTP")
-
-
-#: Bytes of a request line looked at before a connection is called "not HTTP": the longest method and a space.
-SNIFF = 24
+        nextlayer.layer = Relay(context, session) if session.relays else Refused(context, session, "not HTTP")
 
 
 def looks_like_http(data: bytes) -> bool:
     """A method and a space begin it (RFC 9112, 3), or the HTTP/2 preface (RFC 9113, 3.4)."""
-    method, space, _ = data[:SNIFF].partition(b" ")
+    method, space, _ = data.lstrip(b"\r\n")[:SNIFF].partition(b" ")
     return bool(space) and _could_be_http(method)
 
 
 def _could_be_http(data: bytes) -> bool:
-    method = data[:SNIFF].partition(b" ")[0]
-    return method.isascii() and method.replace(b"-", b"").isalpha() and method.isupper()
+    method = data.lstrip(b"\r\n")[:SNIFF].partition(b" ")[0]
+    return not method or (method.isascii() and method.replace(b"-", b"").isalpha() and method.isupper())
 
 
 class Refused(layer.Layer):
@@ -87,89 +99,155 @@ class Refused(layer.Layer):
         super().__init__(context)
         session.recorder.uninspectable(session.connection, what)
 
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+    def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
             yield commands.CloseConnection(self.context.client)
             if self.context.server.connected:
                 yield commands.CloseConnection(self.context.server)
 
 
+class Relay(TCPLayer):
+    """What the policy lets pass unread.  Nobody gets HTTP or TLS past us by letting the origin speak first."""
+
+    def __init__(self, context: Context, session: Session) -> None:
+        super().__init__(context, ignore=True)      # a flow would keep every byte for ever
+        self._session = session
+        self._first = b"" if session.silent else None
+        session.congested = lambda _: self._paused is not None
+
+    def relay_messages(self, event: events.Event) -> Commands:
+        if self._first is not None and isinstance(event, events.DataReceived) and event.connection is self.context.client:
+            self._first += event.data
+            if starts_like_tls_record(self._first) or looks_like_http(self._first):
+                self._session.recorder.uninspectable(self._session.connection, "TLS or HTTP after a silence")
+                self._handle_event = self.done  # type: ignore[method-assign]
+                yield commands.CloseConnection(self.context.server)
+                yield commands.CloseConnection(self.context.client)
+                return
+            if len(self._first) < SNIFF and _could_be_http(self._first):
+                return
+            event, self._first = events.DataReceived(event.connection, self._first), None
+        yield from super().relay_messages(event)
+
+
 class Http(HttpLayer):
-    """mitmproxy's HTTP layer with our streams and our client side in it."""
+    """mitmproxy's HTTP layer with our streams and our two sides in it."""
+
+    streams: dict[int, Stream]  # type: ignore[assignment]
 
     def __init__(self, context: Context, session: Session, mode: HTTPMode) -> None:
         super().__init__(context, mode)
         self.session = session
-        client_side = H2 if context.client.alpn == b"h2" else H1
-        self.connections[context.client] = client_side(context.fork())
+        self.sides: dict[Connection, Any] = {}
+        fork = context.fork()
+        client = http2.ClientSide(fork, session, self._room_above) if context.client.alpn == b"h2" \
+            else http1.ClientSide(fork, session)
+        self.connections[context.client] = self.sides[context.client] = client
+        session.congested = self._congested
 
-    def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
+    def make_stream(self, stream_id: int) -> Commands:
         stream = Stream(self.context.fork(), stream_id, self.session, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+    def _handle_event(self, event: events.Event) -> Commands:
+        server = self.context.server
+        if isinstance(event, events.DataReceived) and event.connection is server and server not in self.connections:
+            yield from self._begin_side(self.context.fork())    # an HTTP/2 origin greets before it is asked
         yield from super()._handle_event(event)
-        if isinstance(event, events.DataReceived) and event.connection is not self.context.client:
-            yield from self._check_head(event)
+        for connection, side in list(self.sides.items()):
+            if side.owing:
+                yield from self.event_to_child(self.connections[connection], http2.Eased())
 
-    def _check_head(self, event: events.DataReceived) -> layer.CommandGenerator[None]:
-        """An origin's endless response head must not fill the memory: mitmproxy has no limit there."""
-        side = self.connections.get(event.connection)
-        leaf = side.context.layers[-1] if side else None
-        if isinstance(leaf, Http1Client) and leaf.state == leaf.read_headers and len(leaf.buf) > MAX_HEAD:
-            yield commands.CloseConnection(event.connection)
-            if leaf.stream_id in self.streams:
-                yield from self.event_to_child(self.streams[leaf.stream_id], ResponseProtocolError(
-                    leaf.stream_id, "The origin's response head is too large.", ErrorCode.GENERIC_SERVER_ERROR))
+    # -- origins
 
+    def make_side(self, context: Context) -> layer.Layer:
+        """Make the origin's side for a connection that is established."""
+        side = http2.OriginSide(context, self._room_below) if context.server.alpn == b"h2" else http1.OriginSide(context)
+        self.sides[context.server] = side
+        return side
 
-class H1(Http1Server):
-    """The client's side of HTTP/1: a head is bounded in bytes and in time."""
+    def _begin_side(self, context: Context) -> Commands:
+        side = self.connections[context.server] = self.make_side(context)
+        yield from self.event_to_child(side, events.Start())
 
-    _wakeup: commands.RequestWakeup | None = None
-
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.Wakeup):
-            if event.command is self._wakeup and self.state == self.read_headers:
-                yield from self._refuse(408, f"No complete request within {HEAD_LIMIT:.0f} seconds.")
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Commands:
+        """Find the connection that takes the request, or open one."""
+        for connection in list(self.connections) if reuse else ():
+            if not event.connection_spec_matches(connection):
+                continue
+            if connection in self.waiting_for_establishment:
+                self.waiting_for_establishment[connection].append(event)
+                return
+            side = self.sides.get(connection)
+            if connection.connected and side is not None and not side.retiring and not side.busy:
+                yield from self._found(event, (connection, None))
+                return
+        server, context = self.context.server, self.context.fork()
+        ours = server not in self.connections and event.connection_spec_matches(server)
+        if ours and server.error:       # tried before the client's handshake; the next request may try again
+            self.connections[server] = layer.NextLayer(context)
+            yield from self._found(event, (None, server.error))
             return
-        first = isinstance(event, events.Start)
-        yield from super()._handle_event(event)
-        if self.state == self.read_headers:
-            if len(self.buf) > MAX_HEAD:
-                yield from self._refuse(431, f"The request's headers are larger than {MAX_HEAD // 1024} KiB.")
-            elif self._wakeup is None and (first or self.buf):
-                self._wakeup = commands.RequestWakeup(HEAD_LIMIT)
-                yield self._wakeup
-        elif self._wakeup is not None:
-            yield Cancel(self._wakeup)
-            self._wakeup = None
+        first: layer.Layer = Origin(context, self)
+        if not (ours and server.connected):
+            context.server = Server(address=event.address, transport_protocol=event.transport_protocol)
+            if event.tls:
+                context.server.sni = server.sni or self.context.client.sni or event.address[0]
+                first = ServerTLSLayer(context)
+                first.child_layer = Origin(context, self)
+        self._forget()
+        self.connections[context.server] = first
+        self.waiting_for_establishment[context.server].append(event)
+        yield from self.event_to_child(first, events.Start())
 
-    def _refuse(self, status: int, reason: str) -> layer.CommandGenerator[None]:
-        response = answers.refusal(None, status, reason, incident=incident())
-        yield commands.SendData(self.conn, http1_wire.assemble_response(response))
-        yield commands.CloseConnection(self.conn)
-        self.buf = type(self.buf)()
-        self.state = self.done
+    def _found(self, event: GetHttpConnection, reply: tuple[None, str] | tuple[Connection, None]) -> Commands:
+        stream = self.command_sources.pop(event)
+        yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, reply))
+
+    def _forget(self) -> None:
+        """Drop origins that have gone and that no request refers to."""
+        if len(self.connections) > MANY:
+            used = {stream.flow.server_conn for stream in self.streams.values()} | {self.context.client}
+            for gone in [c for c in self.connections if c.state is ConnectionState.CLOSED and c not in used]:
+                del self.connections[gone]
+                self.sides.pop(gone, None)
+
+    # -- holding back
+
+    def _congested(self, end: Connection) -> bool:
+        """Must reading from this end wait until what it sent has been passed on?  HTTP/2 has its windows for that."""
+        side = self.sides.get(end)
+        if isinstance(side, http1.ClientSide):
+            return side.overfull or not self._room_above(side.stream_id)
+        return isinstance(side, http1.OriginSide) and side.busy and not self._room_below(side.stream_id)
+
+    def _room_above(self, stream_id: int) -> bool:
+        """Can a piece of this request go on to its origin?"""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return True
+        side = self.sides.get(stream.flow.server_conn) if stream.asked else None
+        return not stream.waiting and (side is None or side.backlog(stream_id) < BACKLOG)
+
+    def _room_below(self, stream_id: int | None) -> bool:
+        """Can a piece of this response go on to the client?"""
+        stream = self.streams.get(stream_id or 0)
+        return stream is None or (not stream.waiting and self.sides[self.context.client].backlog(stream_id) < BACKLOG)
 
 
-class H2(Http2Server):
-    """The client's side of HTTP/2: a stream that was answered in the middle of its request ends with NO_ERROR.
+class Origin(layer.Layer):
+    """Opens the connection and then is the side that speaks the origin's protocol."""
 
-    RFC 9113, 8.1: the request that follows a complete response is not needed; other codes make clients discard it.
-    """
+    def __init__(self, context: Context, parent: Http) -> None:
+        super().__init__(context)
+        self._parent = parent
 
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, ResponseProtocolError) and event.code is ErrorCode.CANCEL and self.answered(event.stream_id):
-            self.h2_conn.reset_stream(event.stream_id, h2.errors.ErrorCodes.NO_ERROR)
-            self.streams.pop(event.stream_id, None)
-            yield commands.SendData(self.conn, self.h2_conn.data_to_send())
-        else:
-            yield from super()._handle_event(event)
-
-    def answered(self, stream_id: int) -> bool:
-        return not self.is_closed(stream_id) and not self.is_open_for_us(stream_id)
-
-
-__all__ = ["Http", "Top", "http", "looks_like_http", "next_layer", "top"]
+    def _handle_event(self, event: events.Event) -> Commands:
+        server = self.context.server
+        error = None if server.connected else (yield commands.OpenConnection(server))
+        if not error:
+            side = self._parent.make_side(self.context)
+            self._handle_event = side.handle_event  # type: ignore[method-assign]
+            yield from side.handle_event(event)
+        yield RegisterHttpConnection(server, error)

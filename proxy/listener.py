@@ -4,12 +4,12 @@ The first bytes are read once and handed on, to the origin or to the engine, as 
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from mitmproxy import options
 from mitmproxy.proxy.layers.http import HTTPMode
@@ -19,7 +19,7 @@ from addons.verdict import Action
 from proxy import destination, explicit
 from proxy.chain import Decision
 from proxy.destination import Address
-from proxy.engine import CONNECT_LIMIT, Handler, Hook
+from proxy.engine import Handler, Hook
 from proxy.gate import judge
 from proxy.hello import MAX_HELLO, ClientHello, Incomplete, parse
 from proxy.layers import top
@@ -30,8 +30,6 @@ from proxy.splice import splice
 
 log = logging.getLogger(__name__)
 
-#: Seconds a client has to send a whole ClientHello, or the first bytes of anything else.
-FIRST_BYTES_LIMIT = 10.0
 #: Seconds to find out which program a connection belongs to; it waits for us meanwhile.
 OWNER_LIMIT = 0.5
 #: Connections at once.  Each may need two descriptors; the launcher raises the limit on open files to fit.
@@ -85,15 +83,13 @@ class Door:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            async with asyncio.timeout(FIRST_BYTES_LIMIT):
-                arrived = await self._arrive(client)
-            if arrived is not None:
-                await self._serve(client, *arrived)
-        except (OSError, TimeoutError, ConnectionError) as error:
+            async with asyncio.timeout(2 * self.rules().policy.limits.hello):
+                session, first = await self._arrive(client)
+            await self._serve(client, session, first)
+        except (OSError, TimeoutError) as error:
             log.info("connection ended early: %s", error or type(error).__name__)
         except explicit.Refusal as error:
-            with contextlib.suppress(OSError):
-                await asyncio.get_running_loop().sock_sendall(client, error.answer)
+            await explicit.refuse(client, error.answer)
         except Exception:
             log.exception("a connection failed; it is closed")
         finally:
@@ -101,29 +97,35 @@ class Door:
 
     # -- learning
 
-    async def _arrive(self, client: socket.socket) -> tuple[Connection, bytes] | None:
+    async def _arrive(self, client: socket.socket) -> tuple[Session, bytes]:
+        """Learn where the client wants to go, what it speaks and who it is; return that and the bytes read."""
         peer = client.getpeername()
         source = destination.plain(peer[0]), peer[1]
-        first = b""
         if self.explicit:
             owner = self.owner(source, client.getsockname()[:2])
             target = await explicit.greet(client, self.own)
-            host, address, first = target.host, target.address, target.rest
         else:
-            address = destination.original(client)
-            if (destination.plain(address[0]), address[1]) in self.own:
-                log.error("a connection came round to lockgate itself and is closed")
-                return None
-            owner, host = self.owner(source, address), None
-        connection = Connection(host, address, source, tls=False)
-        if not (self.explicit and target.plain):
+            target = explicit.Target(None, self._original(client), b"")
+            owner = self.owner(source, target.address)
+        connection = Connection(target.host, target.address, source, tls=False)
+        session = Session(connection, self.rules, self.records)
+        first = target.rest
+        if target.plain:
+            session.find = partial(explicit.find, own=self.own)
+        else:
             hello, first = await self._hello(client, first)
+            session.silent = not first
             if hello is not None:
-                connection = Connection(hello.sni or host, address, source, tls=True, alpn=hello.alpn, ja4=hello.ja4)
-        if host and connection.host != host and not destination.numeric(host):
-            raise ConnectionError(f"a tunnel to {host} carries TLS for {connection.host}: one host per connection")
+                _describe(session, hello)
         connection.process = await self._owner(owner)
-        return connection, first
+        return session, first
+
+    def _original(self, client: socket.socket) -> Address:
+        address = destination.original(client)
+        if (destination.plain(address[0]), address[1]) in self.own:
+            log.error("a connection came round to lockgate itself and is closed")
+            raise ConnectionError("it leads to lockgate itself")
+        return address
 
     async def _owner(self, owner: asyncio.Future[Process | None]) -> Process | None:
         try:
@@ -133,46 +135,55 @@ class Door:
             return None
 
     async def _hello(self, client: socket.socket, first: bytes) -> tuple[ClientHello | None, bytes]:
-        """Read until a whole ClientHello is there, or it is clear that none comes."""
+        """Read until a whole ClientHello is there, or it is clear that none comes.
+
+        A client that says nothing may wait for the origin to speak first: no bytes are returned.
+        """
         loop = asyncio.get_running_loop()
-        while True:
-            match parse(first) if first else Incomplete(1):
-                case ClientHello() as hello:
-                    return hello, first
-                case Incomplete():
+        try:
+            async with asyncio.timeout(self.rules().policy.limits.hello):
+                while isinstance(hello := parse(first) if first else Incomplete(1), Incomplete):
                     more = await loop.sock_recv(client, MAX_HELLO)
                     if not more:
                         raise ConnectionError("closed before its first message was complete")
                     first += more
-                case _:
-                    return None, first
+        except TimeoutError:
+            if first:
+                raise
+            return None, b""
+        return hello if isinstance(hello, ClientHello) else None, first
 
     # -- serving
 
-    async def _serve(self, client: socket.socket, connection: Connection, first: bytes) -> None:
-        verdict, decision = ("inspect", None) if not connection.address[0] else self._judge(connection)
-        if verdict == "bypass":
-            assert decision is not None
-            await self._bypass(client, connection, first, decision)
+    async def _serve(self, client: socket.socket, session: Session, first: bytes) -> None:
+        connection, decision = session.connection, session.refused
+        if decision is None and session.find is None:
+            verdict, decision = judge(session, connection)
+            if verdict == "bypass":
+                assert decision is not None
+                await self._bypass(client, connection, first, decision)
+                return
+            session.refused = decision
+        if session.silent and not session.relays:
+            self.records.uninspectable(connection, "the client says nothing")
             return
-        session = Session(connection, self.rules, self.records, refused=decision)
         if decision is not None and decision.action is Action.KILL:
             self.records.connection(connection, "block", decision, incident=incident())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))   # close sends a reset
             return
+        await self._inspect(client, session, first)
+
+    async def _inspect(self, client: socket.socket, session: Session, first: bytes) -> None:
         reader = asyncio.StreamReader()
-        reader.feed_data(first)
+        if first:
+            reader.feed_data(first)
         protocol = asyncio.StreamReaderProtocol(reader)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, client)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         handler = Handler(session, self.hooks, self.opts, reader, writer)
-        handler.run_layer(top(HTTPMode.transparent if connection.address[0] else HTTPMode.regular))
+        handler.run_layer(top(HTTPMode.regular if session.find else HTTPMode.transparent))
         await handler.serve()
-
-    def _judge(self, connection: Connection) -> tuple[str, Decision | None]:
-        session = Session(connection, self.rules, self.records)
-        return judge(session, connection)
 
     async def _bypass(self, client: socket.socket, connection: Connection, first: bytes, decision: Decision) -> None:
         loop = asyncio.get_running_loop()
@@ -181,8 +192,16 @@ class Door:
         with socket.socket(family, socket.SOCK_STREAM) as origin:
             origin.setblocking(False)
             origin.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout(CONNECT_LIMIT):
+            async with asyncio.timeout(self.rules().policy.limits.answer):
                 await loop.sock_connect(origin, (host, port))
             self.records.connection(connection, "bypass", decision)
             await splice(client, origin, first)
 
+
+def _describe(session: Session, hello: ClientHello) -> None:
+    """Add to the connection what its ClientHello says; a tunnel to one name with TLS for another is refused."""
+    connection = session.connection
+    connection.tls, connection.alpn, connection.ja4 = True, hello.alpn, hello.ja4
+    asked, connection.host = connection.host, hello.sni or connection.host
+    if asked and connection.host != asked and not destination.numeric(asked):
+        session.refused = Decision(Action.BLOCK, "lockgate", f"This is a tunnel to {asked}, not to {connection.host}.")

@@ -11,9 +11,13 @@ class UsageError(Exception):
 
 
 def default_state() -> Path:
-    """Root's state is the system's; a user's is where XDG puts it (XDG Base Directory Specification)."""
+    """Root's state is the system's; a user's is where XDG puts it (XDG Base Directory Specification).
+
+    The system's is not /var/lib/lockgate itself: that stays root's, with the record by which `ca uninstall` restores files,
+    while the state belongs to the proxy's user.
+    """
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        return Path("/var/lib/lockgate")
+        return Path("/var/lib/lockgate/state")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
     return Path(base) / "lockgate"
 
@@ -29,12 +33,18 @@ def address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
 _FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 
 OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "policy": (("--policy",), {**_FILE, "help": "the policy; without one, the built-in defaults"}),
     "policy_file": (("policy",), {**_FILE, "help": "the policy"}),
-    "state": (("--state",), {"type": Path, "metavar": "DIR", "help": "keys and events; default: /var/lib/lockgate for root, "
+    "state": (("--state",), {"type": Path, "metavar": "DIR", "help": "keys and events; default: /var/lib/lockgate/state for root, "
                                                                      "~/.local/state/lockgate for others"}),
     "run_dir": (("--run-dir",), {"default": "/run/lockgate", "metavar": "DIR", "help": "records of what runs as root"}),
     "user": (("--user",), {"help": "run the proxy as this user; default: lockgate where it exists, else a transient uid"}),
@@ -59,10 +69,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "since": (("--since",), {"metavar": "TIME", "help": "not older than this: 90s, 10m, 2h, 3d or an ISO time"}),
     "host": (("--host",), {"help": "of this host and the names below it"}),
     "only_app": (("--app",), {"metavar": "TEXT", "help": "of programs whose path contains this"}),
-    "verdict": (("--verdict",), {"help": "with this verdict: block, allow, alert, bypass, inspect ..."}),
+    "verdict": (("--verdict",), {"choices": ("pass", "allow", "alert", "block", "kill", "bypass"), "help": "with this verdict"}),
     "filter": (("--filter",), {"metavar": "ID", "help": "decided by this filter"}),
     "incident": (("--incident",), {"metavar": "ID", "help": "the one that a block page names"}),
-    "limit": (("--limit",), {"type": int, "metavar": "N", "help": "the newest N"}),
+    "limit": (("--limit",), {"type": count, "metavar": "N", "help": "the newest N"}),
     "ca_action": (("action",), {"choices": ("create", "show", "export", "install", "verify", "uninstall"),
                                 "help": "what to do with the root certificate"}),
     "stores": (("--stores",), {"metavar": "NAMES", "help": "system, nss; default: all that are here"}),

@@ -27,7 +27,7 @@ class Records:
     def close(self) -> None:
         self._log.close()
 
-    def lifecycle(self, what: str, detail: str = "", **_: object) -> None:
+    def lifecycle(self, what: str, detail: str = "") -> None:
         self._log.emit(lifecycle_event(what, detail))
 
     # -- connections

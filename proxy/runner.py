@@ -13,140 +13,162 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from certs.user import User, invoking
 from proxy.launcher import Launch, Launcher
-from proxy.policy import Policy
 from proxy.trust import Trust
-from redirector import cgroups
+from redirector import cgroups, release
 from redirector.plan import Plan, Scope
 
-#: Browsers that hand a new window to a running instance, which then is not ours to inspect: they get a profile of
-#: their own, by this option.
-PROFILES = {
-    **dict.fromkeys(("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "brave-browser",
-                     "microsoft-edge", "vivaldi"), "--user-data-dir={}"),
-    **dict.fromkeys(("firefox", "firefox-esr", "thunderbird"), "--profile {} --no-remote"),
-}
+if TYPE_CHECKING:
+    from proxy.schema import Capture
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "brave-browser", "microsoft-edge",
+            "vivaldi", "vivaldi-stable")
+FIREFOX = ("firefox", "firefox-esr", "thunderbird")
+#: Browsers hand a new window to a running instance, which is not ours to inspect: they get a profile of their own.
+PROFILES = {**dict.fromkeys(CHROMIUM, ("--user-data-dir={}",)), **dict.fromkeys(FIREFOX, ("--no-remote", "--profile", "{}"))}
+#: Words by which a command names a profile itself.
+NAMED = ("--user-data-dir", "--profile", "-profile", "-P")
 #: For programs that read them; upper and lower case both have their readers.
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 LOCAL = "localhost,127.0.0.1,::1"
+#: Control groups of runs: the rest of the name is the launcher's pid.
+GROUP = "lockgate-"
+#: Seconds for what the command left running to end, once killed.
+KILL_LIMIT = 2.0
+
+type Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Invoker:
-    """Who called, also through sudo (sudo(8): SUDO_UID, SUDO_GID)."""
+def run(launch: Launch, capture: "Capture", command: list[str], tell: Tell) -> int:
+    """Run the command under inspection and return its exit code (128 and the signal's number where one ended it).
 
-    uid: int
-    gid: int
-    name: str
-    home: Path
-
-    @classmethod
-    def find(cls) -> "Invoker":
-        uid = int(os.environ.get("SUDO_UID", os.getuid())) if os.geteuid() == 0 else os.getuid()
-        entry = pwd.getpwuid(uid)
-        home = Path(entry.pw_dir) if "SUDO_UID" in os.environ else Path(os.environ.get("HOME", entry.pw_dir))
-        return cls(uid, entry.pw_gid, entry.pw_name, home)
-
-
-def own_profile(command: list[str], folder: Path, tell: Callable[[str], None]) -> list[str]:
-    """Give a browser a profile of its own, unless the command names one."""
-    option = PROFILES.get(Path(command[0]).name)
-    if option is None or any(word.startswith(("--user-data-dir", "--profile", "-profile", "-P")) for word in command):
-        return command
-    tell(f"{Path(command[0]).name} gets a profile of its own: a window of a running browser would escape inspection")
-    return [command[0], *option.format(folder / "profile").split(), *command[1:]]
-
-
-def run(launch: Launch, policy: Policy, command: list[str], tell: Callable[[str], None]) -> int:
-    """Run the command under inspection and return its exit code (128 and the signal's number where one ended it)."""
+    Raises OSError or ValueError for what stands in the way.
+    """
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"{command[0]}: no such program")
-    invoker = Invoker.find()
-    with tempfile.TemporaryDirectory(prefix="lockgate-run-") as name:
-        folder = Path(name)
-        os.chown(folder, invoker.uid, invoker.gid)
-        command = own_profile(command, folder, tell)
+    for number in (signal.SIGTERM, signal.SIGHUP):      # tidy up, also before the command is there to have them
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    user = invoking()
+    with tempfile.TemporaryDirectory(prefix="lockgate-run-", ignore_cleanup_errors=True) as name:
+        trust = Trust(Path(name), user)
+        command = own_profile(command, trust.own / "profile", tell)
         if os.geteuid() == 0:
-            return _captured(launch, policy, command, invoker, folder)
-        return _through_variables(launch, command, folder)
+            return _captured(launch, capture, command, trust, tell)
+        return _through_variables(launch, command, trust, tell)
 
 
-def _captured(launch: Launch, policy: Policy, command: list[str], invoker: Invoker, folder: Path) -> int:
-    capture = policy.capture
-    group = Path(cgroups.mount()) / f"lockgate-{os.getpid()}"
-    group.mkdir()
-    try:
-        launch.instance = f"run_{os.getpid()}"
-        launch.plan = lambda port, _: Plan(
-            capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic, capture.fail,
-            capture.loopback, capture.lan, "report")
-        launcher = Launcher(launch)
-        pair = launcher.start()
-        try:
-            trust = Trust.make(folder, Path(pair.ready["ca"]))
-            nss = trust.nss(invoker.home, invoker.uid, invoker.gid)
-            environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
-            environment |= trust.variables()
-            environment.pop("SSL_CERT_DIR", None)
-            if invoker.uid != 0:
-                environment |= {"HOME": str(invoker.home), "USER": invoker.name, "LOGNAME": invoker.name}
+def own_profile(command: list[str], profile: Path, tell: Tell) -> list[str]:
+    """Give a browser a profile of its own, unless the command names one."""
+    option = PROFILES.get(Path(command[0]).name) or PROFILES.get(Path(shutil.which(command[0]) or "").resolve().name)
+    if option is None or any(word.startswith(NAMED) for word in command[1:]):
+        return command
+    tell(f"{Path(command[0]).name} gets a profile of its own: in a running one, its window would escape inspection")
+    return [command[0], *(word.format(profile) for word in option), *command[1:]]
+
+
+def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Trust, tell: Tell) -> int:
+    with _group() as group, _serving(launch, capture, group) as launcher:
+        assert launcher.pair is not None
+        trust.write(Path(launcher.pair.ready["ca"]))
+        user = trust.user
+        environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
+        environment = trust.variables(environment) | _account(user)
+        with trust.databases(tell) as databases:
 
             def become() -> None:
                 (group / "cgroup.procs").write_text(str(os.getpid()))
-                trust.enter(invoker.home, nss)
-                if invoker.uid != 0:
-                    os.initgroups(invoker.name, invoker.gid)
-                    os.setgid(invoker.gid)
-                    os.setuid(invoker.uid)
+                trust.enter(databases)
+                if user.uid != 0:
+                    os.initgroups(pwd.getpwuid(user.uid).pw_name, user.gid)
+                    os.setresgid(user.gid, user.gid, user.gid)
+                    os.setresuid(user.uid, user.uid, user.uid)
 
-            return _wait(subprocess.Popen(command, env=environment, preexec_fn=become), launcher)
-        finally:
-            _end_group(group)
-            launcher.stop()
+            try:
+                return _attend(command, environment, launcher, tell, become)
+            finally:
+                _end(group)
+
+
+@contextlib.contextmanager
+def _serving(launch: Launch, capture: "Capture", group: Path) -> Iterator[Launcher]:
+    launch.instance = f"run_{os.getpid()}"
+    launch.plan = lambda port, _: Plan(capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic, capture.fail,
+                                       capture.loopback, capture.lan, "report")
+    launcher = Launcher(launch)
+    try:
+        launcher.start()
+        yield launcher
+    finally:
+        launcher.stop()
+
+
+def _account(user: User) -> dict[str, str]:
+    """What login(1) would set; sudo has left root's there."""
+    if user.uid == os.geteuid():
+        return {}
+    entry = pwd.getpwuid(user.uid)
+    return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}
+
+
+@contextlib.contextmanager
+def _group() -> Iterator[Path]:
+    """A control group for the command; those of runs that were killed go."""
+    mount = Path(cgroups.mount())
+    for old in mount.glob(f"{GROUP}[0-9]*"):
+        if release.started(int(old.name.removeprefix(GROUP))) is None:
+            with contextlib.suppress(OSError):      # its command still runs
+                old.rmdir()
+    group = mount / f"{GROUP}{os.getpid()}"
+    group.mkdir()
+    try:
+        yield group
     finally:
         with contextlib.suppress(OSError):
             group.rmdir()
 
 
-def _end_group(group: Path) -> None:
+def _end(group: Path) -> None:
     """What the command left running would go on without trust and capture: it ends with the command."""
+    until = time.monotonic() + KILL_LIMIT
     with contextlib.suppress(OSError):
-        (group / "cgroup.kill").write_text("1")     # Linux 5.14; and wait until the group is empty
-        for _ in range(50):
-            if not (group / "cgroup.procs").read_text():
-                return
-            signal.sigtimedwait([], 0.02)
+        while (group / "cgroup.procs").read_text() and time.monotonic() < until:
+            (group / "cgroup.kill").write_text("1")     # Linux 5.14
+            time.sleep(0.02)
 
 
-def _through_variables(launch: Launch, command: list[str], folder: Path) -> int:
+def _through_variables(launch: Launch, command: list[str], trust: Trust, tell: Tell) -> int:
+    if Path(command[0]).name in PROFILES:
+        tell("without root, a browser trusts what its own database does: lockgate ca install --stores nss")
     launcher = Launcher(launch)
-    pair = launcher.start()
     try:
-        host, port = pair.ready["listen"][0][:2]
-        trust = Trust.make(folder, Path(pair.ready["ca"]))
-        environment = {**os.environ, **trust.variables(), **dict.fromkeys(PROXY_VARIABLES, f"http://{host}:{port}"),
-                       "NO_PROXY": LOCAL, "no_proxy": LOCAL, "NODE_USE_ENV_PROXY": "1"}
-        environment.pop("SSL_CERT_DIR", None)
-        return _wait(subprocess.Popen(command, env=environment), launcher)
+        ready = launcher.start().ready
+        host, port = ready["listen"][0][:2]
+        trust.write(Path(ready["ca"]))
+        environment = trust.variables(os.environ) | dict.fromkeys(PROXY_VARIABLES, f"http://{host}:{port}") | {
+            "NO_PROXY": LOCAL, "no_proxy": LOCAL, "NODE_USE_ENV_PROXY": "1"}
+        return _attend(command, environment, launcher, tell)
     finally:
         launcher.stop()
 
 
-def _wait(process: subprocess.Popen[bytes], launcher: Launcher) -> int:
-    """Wait for the command, which has the terminal and its signals; a proxy that dies meanwhile is replaced."""
+def _attend(command: list[str], environment: dict[str, str], launcher: Launcher, tell: Tell,
+            become: Callable[[], None] | None = None) -> int:
+    """Start the command and wait for it.  It has the terminal and its signals; a proxy that dies meanwhile is replaced."""
     for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        signal.signal(number, lambda *_: None)      # not SIG_IGN, which the command would inherit
+    process = subprocess.Popen(command, env=environment, preexec_fn=become)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: process.send_signal(number))
 
-    def tell(message: dict[str, object]) -> None:
-        if message["type"] in ("restarting", "reload-failed"):
-            print(f"lockgate: {message['type']}: {message.get('reason') or message.get('errors')}", file=sys.stderr)
+    def hear(message: dict[str, Any]) -> None:
+        if message["type"] in ("restarting", "restart-failed", "reload-failed"):
+            tell(f"{message['type']}: {message.get('reason') or message.get('errors')}")
 
-    launcher.supervise(tell, lambda: process.poll() is not None)
+    launcher.supervise(hear, lambda: process.poll() is not None)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-

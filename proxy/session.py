@@ -1,15 +1,18 @@
 """One connection that lockgate looks into, and what the parts of the proxy know of it together."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mitmproxy import http
+from mitmproxy.connection import Connection as End
 
 from addons.connection import Connection
 from addons.decode import Unscannable
+from addons.verdict import Action
 from proxy.body import Body, message_boundary
 from proxy.chain import Chain, Decision, Exchange
+from proxy.destination import Address
 from proxy.events import new_flow_id
 from proxy.schema import Policy
 
@@ -55,6 +58,11 @@ class Transfer:
     received: int = 0
     recorded: bool = False
 
+    @property
+    def stopped(self) -> bool:
+        """It gets an answer from us, or none, in place of the origin's."""
+        return self.refusal is not None or self.exchange.stopped
+
     def open_upload(self) -> None:
         """A request body follows: get its scanners.  One that cannot be read is decided on at once."""
         request = self.exchange.flow.request
@@ -99,8 +107,23 @@ class Session:
     rules: Callable[[], Rules]
     recorder: Recorder
     refused: Decision | None = None     # the whole connection is: every request gets the answer, nothing is dialled
+    silent: bool = False                # the client waits for the origin to speak first
+    #: Plain requests to a proxy name their origin one by one: where that is, if it may be led there (else `Refusal`).
+    find: Callable[[str, int], Awaitable[Address]] | None = None
+    routes: dict[Address, Address] = field(default_factory=dict)        # what `find` said, so that it is asked once
     transfers: dict[str, Transfer] = field(default_factory=dict)
     flow_id: int = field(default_factory=new_flow_id)
+    #: Must reading from this end wait?  Set by the layer that knows.
+    congested: Callable[[End], bool] = lambda _: False
+
+    @property
+    def relays(self) -> bool:
+        """May what is not HTTP pass unread?"""
+        return self.refused is None and self.rules().policy.capture.other == "relay"
+
+    def refuse(self, reason: str, incident: str) -> None:
+        """Record that something was refused before it became a request."""
+        self.recorder.connection(self.connection, "block", Decision(Action.BLOCK, "lockgate", reason), incident=incident)
 
     def of(self, flow: http.HTTPFlow) -> Transfer:
         return self.transfers[flow.id]

@@ -23,7 +23,8 @@ async def splice(client: socket.socket, origin: socket.socket, first: bytes) -> 
     """Send the bytes already read, then move both ways until both have ended; half-closes are passed on."""
     loop = asyncio.get_running_loop()
     moved = Moved(sent=len(first))
-    await loop.sock_sendall(origin, first)
+    if first:
+        await loop.sock_sendall(origin, first)
     last = loop.time()
 
     async def move(source: socket.socket, target: socket.socket, *, upload: bool) -> None:

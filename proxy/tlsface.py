@@ -5,6 +5,7 @@ One of the three files that know mitmproxy's internals (with `engine.py` and `st
 
 import contextlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
@@ -44,21 +45,25 @@ class Tls(TlsConfig):
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
-        self._contexts: OrderedDict[x509.Certificate, SSL.Context] = OrderedDict()
+        self._contexts: OrderedDict[tuple[x509.Certificate, int], SSL.Context] = OrderedDict()
 
     def configure(self, updated: set[str]) -> None:
         """The base would read or make mitmproxy's own authority here: there is none."""
 
     def tls_start_client(self, tls_start: tls.TlsData) -> None:
-        """A context for each leaf, made once: loading key and certificate costs a fifth of a handshake."""
+        """A context for each leaf, made once: loading key and certificate costs a fifth of a handshake.
+
+        The client gets no newer version than the origin has: it would show a security that is not there.
+        """
+        client, server = tls_start.context.client, tls_start.context.server
         leaf = self.leaf(tls_start.context)
-        context = self._contexts.get(leaf.certificate)
+        newest = SSL.TLS1_2_VERSION if server.tls_version == "TLSv1.2" else SSL.TLS1_3_VERSION
+        context = self._contexts.get((leaf.certificate, newest))
         if context is None:
-            context = self._contexts[leaf.certificate] = _server_context(leaf)
+            context = self._contexts[leaf.certificate, newest] = _server_context(leaf, newest)
             if len(self._contexts) > MAX_CONTEXTS:
                 self._contexts.popitem(last=False)
         connection = SSL.Connection(context)
-        client, server = tls_start.context.client, tls_start.context.server
         connection.set_app_data(AppData(client_alpn=client.alpn, server_alpn=server.alpn, http2=True))
         connection.set_accept_state()
         tls_start.ssl_conn = connection
@@ -86,9 +91,10 @@ class Tls(TlsConfig):
         data.establish_server_tls_first = dial
 
 
-def _server_context(leaf: Leaf) -> SSL.Context:
+def _server_context(leaf: Leaf, newest: int) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_max_proto_version(newest)
     context.set_options(net_tls.DEFAULT_OPTIONS)
     context.set_cipher_list(CIPHERS.encode())
     context.set_alpn_select_callback(alpn_select_callback)
@@ -99,7 +105,8 @@ def _server_context(leaf: Leaf) -> SSL.Context:
     return context
 
 
-def upstream_roots(state: Path, own: x509.Certificate, given: str | None) -> str:
+def upstream_roots(state: Path, own: x509.Certificate, given: str | None,
+                   bundles: Iterable[str | Path] = SYSTEM_BUNDLES) -> str:
     """Return the bundle that origins are verified against: the one given, else the system's without our own root.
 
     A certificate of our root proves nothing about an origin: whoever gets at the key must not be able to stand
@@ -107,7 +114,7 @@ def upstream_roots(state: Path, own: x509.Certificate, given: str | None) -> str
     """
     if given:
         return given
-    bundle = next((Path(p) for p in SYSTEM_BUNDLES if Path(p).is_file()), None)
+    bundle = next((Path(p) for p in bundles if Path(p).is_file()), None)
     if bundle is None:
         import certifi
 

@@ -163,7 +163,8 @@ class Worker:
     def _ready(self, sockets: list[socket.socket], authority: Authority, **more: object) -> None:
         listen = [list(s.getsockname()[:2]) for s in sockets]
         say(type="ready", listen=listen, ca=str(authority.pem_path), **more)
-        self.records.lifecycle("started", f"listening at {listen}", **more)
+        before = f"; {more['existing']} connections were open before" if more.get("existing") else ""
+        self.records.lifecycle("started", f"listening at {listen}{before}")
 
     def _listen(self, door: Door) -> list[socket.socket]:
         sockets: list[socket.socket] = []

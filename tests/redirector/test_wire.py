@@ -31,7 +31,7 @@ LONGEST = Process(
     2**32 - 1, '"' * MAX_USER, 2**31, '"' * MAX_EXE, ('"' * (MAX_CMDLINE - 1),), (2**31,) * MAX_PARENTS, 1e9 / 3,
     '"' * MAX_CGROUP, ended=False)
 MESSAGES = [
-    Start("default", "/run/lockgate", PLAN), Ready("nftables", 17, cut=True), Failed("no nft:\napt install nftables"),
+    Start("default", "/run/lockgate", PLAN), Start("default", "/run/lockgate", None), Ready("nftables", 17, cut=True), Failed("no nft:\napt install nftables"),
     Heartbeat(), Stop(), Lookup(0, ("10.0.0.1", 40000), ("2001:db8::1", 443)), Owner(2**53, PROCESS), Owner(1, None),
     Owner(2, LONGEST), Failed('"' * MAX_REASON),
     Start("x" * 32, "/" + "r" * (MAX_EXE - 1),
@@ -54,7 +54,7 @@ def plan(**changes):
     return line(plan={**json.loads(encode(MESSAGES[0]))["plan"], **changes})
 
 
-LOOKUP, OWNER = MESSAGES[5], MESSAGES[6]
+LOOKUP, OWNER = MESSAGES[6], MESSAGES[7]
 
 
 @pytest.mark.parametrize("data", [

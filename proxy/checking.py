@@ -1,0 +1,65 @@
+"""The commands that look at filters and policies without starting anything."""
+
+import argparse
+import inspect
+import json
+from dataclasses import MISSING, fields
+from typing import Any
+
+from proxy.policy import PolicyError, load
+from proxy.registry import BUILT_IN, build, import_built_in
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Is the policy valid, do its lists and filters load?  All mistakes are named at once; exit code 2 with any.
+
+    example:
+      lockgate check policy.yaml
+    """
+    try:
+        policy = load(arguments.policy)
+        loaded = build(policy, arguments.policy.absolute().parent)
+    except PolicyError as error:
+        if not arguments.json:
+            raise
+        print(json.dumps({"ok": False, "errors": error.errors}))
+        return 2
+    if arguments.json:
+        print(json.dumps({"ok": True, "filters": [item.rule.id for item in loaded]}))
+        return 0
+    for item in loaded:
+        rule = item.rule
+        whole = [name for name in ("request", "response") if callable(getattr(item.filter, name, None))]
+        collects = f"; collects whole messages ({', '.join(whole)}), up to {rule.buffer} bytes" if whole else ""
+        print(f"{rule.id}: {rule.use}, {rule.mode}, on error {rule.on_error}{collects}")
+    print(f"{arguments.policy} is valid: {len(policy.connections)} connection rules, {len(loaded)} filters")
+    return 0
+
+
+def filters(arguments: argparse.Namespace) -> int:
+    """The built-in filters, what they do and their options.
+
+    example:
+      lockgate filters
+      lockgate filters --json
+    """
+    for name in sorted(BUILT_IN):
+        found = import_built_in(name)
+        options = _options(found)
+        text = inspect.getdoc(found) or ""
+        if arguments.json:
+            print(json.dumps({"use": name, "doc": text, "options": options}, default=list))
+            continue
+        print(name, *text.splitlines(), *(f"  {key}: {json.dumps(default, default=list)}" for key, default in options.items()),
+              sep="\n  ", end="\n\n")
+    return 0
+
+
+def _options(found: type[Any]) -> dict[str, Any]:
+    """A filter's fields and their defaults; null where one must be given."""
+    shown = {}
+    for each in fields(found):
+        if each.init and not each.name.startswith("_"):
+            default = each.default_factory() if each.default_factory is not MISSING else each.default
+            shown[each.name] = None if default is MISSING else default
+    return shown

@@ -1,0 +1,265 @@
+"""A computer and an origin in network namespaces of their own, nginx on the origin, and lockgate on the computer."""
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from redirector import release
+
+#: Documentation prefixes (RFC 5737, RFC 3849). The blocked host has an address of its own, whose packets are counted.
+CLIENT, ORIGIN, BLOCKED, ORIGIN6 = "198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8:77::2"
+NAMES = {ORIGIN: ("origin.test", "bank.test", "git.test"), BLOCKED: ("blocked.test",), ORIGIN6: ("six.test",)}
+#: Seconds within which the chosen fail mode holds after any death: a second, and a heartbeat.
+HOLDS = 2.0
+#: Seconds for a worker to start on a busy machine.
+START = 30.0
+POLICY = """\
+version: 1
+capture: {{fail: {fail}}}
+tls: {{bypass: [bank.test], upstream: {{trusted_ca: {roots}}}}}
+filters:
+  - {{id: no-go, use: blocklist.Hosts, with: {{hosts: [blocked.test]}}}}
+  - {{id: classes, use: classify.Http}}
+  - {{id: secrets, use: secrets.Secrets}}
+  - {{id: cards, use: cards.Cards}}
+"""
+NGINX = """\
+worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err; user root;
+events {{ worker_connections 2048; }}
+http {{
+  log_format seen '$host $request_method $uri $server_protocol'; access_log {folder}/access.log seen;
+  client_max_body_size 0; client_body_temp_path {folder}/body; types {{ text/html html; }}
+  server {{ listen 80; listen [::]:80; listen 443 ssl http2; listen [::]:443 ssl http2;
+    ssl_certificate {folder}/origin.pem; ssl_certificate_key {folder}/origin.key; root {folder}/www;
+    location /post {{ return 200 "stored"; }} location /version {{ return 200 "$server_protocol"; }} }} }}
+"""
+COUNTERS = """\
+table inet counts {
+  chain in {
+    type filter hook input priority 0
+    ip daddr 198.51.100.3 counter comment "blocked"
+    udp dport 443 counter comment "quic"
+  }
+}
+"""
+
+
+def sh(command: str, **more: Any) -> str:
+    return subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True, **more).stdout
+
+
+def wait_for(true: Callable[[], Any], limit: float) -> Any:
+    deadline = time.monotonic() + limit
+    while not (value := true()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return value
+
+
+class Lab:
+    """`folder` can be read by everyone; its sub-folder `home` is the HOME of what is started here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.chmod(0o755)
+        for name in ("www", "home", "run", "tmp"):
+            (folder / name).mkdir()
+        self.client, self.origin = f"lgl{os.getpid()}c", f"lgl{os.getpid()}o"
+        self._certificates()
+        hosts = [f"{address} {' '.join(names)}" for address, names in NAMES.items()]
+        (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *hosts, ""]))
+        (folder / "www/index.html").write_text("<title>origin</title>hello from the origin")
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder))
+
+    # -- the two computers
+
+    def open(self) -> None:
+        for name in (self.client, self.origin):
+            sh(f"ip netns add {name} && ip -n {name} link set lo up")
+        sh(f"ip link add lab0 netns {self.client} type veth peer name lab0 netns {self.origin}")
+        for name, addresses in ((self.client, (f"{CLIENT}/24", "2001:db8:77::1/64 nodad")),
+                                (self.origin, (f"{ORIGIN}/24", f"{BLOCKED}/24", f"{ORIGIN6}/64 nodad"))):
+            for address in addresses:
+                sh(f"ip -n {name} address add {address} dev lab0")
+            sh(f"ip -n {name} link set lab0 up")
+        sh(f"nsenter --net=/run/netns/{self.origin} nft -f -", input=COUNTERS)
+        sh(f"nsenter --net=/run/netns/{self.origin} nginx -c {self.folder}/nginx.conf -p {self.folder}")
+        assert wait_for(lambda: self.curl("http://origin.test/", "-o", "/dev/null").returncode == 0, 5)
+
+    def close(self) -> None:
+        release.release(str(self.folder / "run"))
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGTERM)
+        for name in (self.client, self.origin):
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+    def _certificates(self) -> None:
+        """A root of the lab's own, which lockgate is told to trust, and a leaf for the origin's names."""
+        now = datetime.now(UTC)
+        root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab root")])
+
+        def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+            return (x509.CertificateBuilder().subject_name(name).issuer_name(root_name).public_key(public)
+                    .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+                    .not_valid_after(now + timedelta(days=9)))
+
+        subject = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())
+        root = (builder(root_name, root_key.public_key())
+                .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+                .add_extension(x509.KeyUsage(key_cert_sign=True, **dict.fromkeys((
+                    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+                    "crl_sign", "encipher_only", "decipher_only"), False)), critical=True)
+                .add_extension(subject, critical=False).sign(root_key, hashes.SHA256()))
+        names = x509.SubjectAlternativeName(
+            [*(x509.DNSName(name) for group in NAMES.values() for name in group),
+             *(x509.IPAddress(ip_address(address)) for address in NAMES)])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject)
+        leaf = (builder(x509.Name([]), key.public_key()).add_extension(names, critical=True)
+                .add_extension(issuer, critical=False).sign(root_key, hashes.SHA256()))
+        (self.folder / "roots.pem").write_bytes(root.public_bytes(serialization.Encoding.PEM))
+        (self.folder / "origin.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
+        (self.folder / "origin.key").write_bytes(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+    # -- on the computer
+
+    def inside(self, *command: object) -> list[str]:
+        """The command in the computer's network, with its hosts file, seen by nobody else."""
+        mount = f'mount --bind {self.folder}/hosts /etc/hosts; exec "$@"'
+        return [*map(str, ("nsenter", f"--net=/run/netns/{self.client}", "unshare", "--mount", "--propagation", "private",
+                           "sh", "-c", mount, "sh", *command))]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a login gives, and no CA variable of the machine's."""
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"),
+                "LANG": "C.UTF-8"}
+
+    def call(self, *command: object, user: int | None = None, limit: float = 30, **more: Any) -> subprocess.CompletedProcess[str]:
+        if user is not None:
+            command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command)
+        more.setdefault("env", self.environment)
+        return subprocess.run(self.inside(*command), capture_output=True, text=True, timeout=limit, **more)
+
+    def curl(self, url: str, *more: object, user: int | None = None) -> subprocess.CompletedProcess[str]:
+        return self.call("curl", "-sS", "-m", "5", "--cacert", self.folder / "trusted.pem" if (
+            self.folder / "trusted.pem").exists() else self.folder / "roots.pem", *more, url, user=user)
+
+    def status(self, url: str, *more: object, user: int | None = None) -> str:
+        """What a client gets without checking certificates: `200`, `403` ..., or `refused`, `silence`."""
+        done = self.curl(url, "-k", "-o", "/dev/null", "-w", "%{http_code}", *more, user=user)
+        return done.stdout if done.returncode == 0 else "silence" if done.returncode == 28 else "refused"
+
+    def issuer(self, url: str) -> str:
+        """The common name of whoever certified the host, as the client sees it."""
+        done = self.curl(url, "-k", "-v", "-o", "/dev/null")
+        found = re.search(r"issuer:.*CN ?= ?([^;\n]*)", done.stderr)
+        return found[1] if found else done.stderr
+
+    def tables(self) -> list[str]:
+        listing = sh(f"nsenter --net=/run/netns/{self.client} nft list tables")
+        return [line.split()[-1] for line in listing.splitlines()]
+
+    def packets(self, what: str) -> int:
+        """How many reached the origin that are counted under this name."""
+        listing = json.loads(sh(f"nsenter --net=/run/netns/{self.origin} nft -j list table inet counts"))
+        rule = next(each["rule"] for each in listing["nftables"] if each.get("rule", {}).get("comment") == what)
+        return int(rule["expr"][-1]["counter"]["packets"])
+
+    def requests(self) -> list[str]:
+        return (self.folder / "access.log").read_text().splitlines()
+
+    # -- lockgate
+
+    def policy(self, name: str = "policy.yaml", text: str = POLICY, fail: str = "closed") -> Path:
+        path = self.folder / name
+        path.write_text(text.format(roots=self.folder / "roots.pem", fail=fail))
+        return path
+
+    def lockgate(self, *words: object, python: str = sys.executable) -> list[str]:
+        return [python, "-I", "-m", "proxy.cli", *map(str, words)]
+
+    def run(self, *command: object, state: Path, policy: Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        """`lockgate run` of a command, as root."""
+        return self.call(*self.lockgate("run", "--state", state, "--policy", policy, "--run-dir", self.folder / "run", "--",
+                                        *command), **more)
+
+    def events(self, state: Path, *words: object) -> list[dict[str, Any]]:
+        done = self.call(*self.lockgate("events", "--state", state, "--json", *words))
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    @contextlib.contextmanager
+    def start(self, *words: object, state: Path, policy: Path | None = None) -> Iterator["Started"]:
+        """`lockgate start`, ready; in the end it is stopped, and nothing of it may be left."""
+        rules = ("--policy", policy) if policy else ()
+        command = self.lockgate("start", "--json", "--state", state, "--run-dir", self.folder / "run", *rules, *words)
+        with (self.folder / "stderr").open("w") as complaints:
+            started = Started(self, state, subprocess.Popen(
+                self.inside(*command), stdout=subprocess.PIPE, stderr=complaints, text=True, env=self.environment))
+        try:
+            started.ready = started.message("ready")
+            yield started
+            started.stop()
+        finally:
+            started.process.kill()
+            started.process.wait()
+            started.process.stdout.close()      # type: ignore[union-attr]
+            release.release(str(self.folder / "run"))
+
+
+class Started:
+    """A `lockgate start` that runs."""
+
+    def __init__(self, lab: Lab, state: Path, process: subprocess.Popen[str]) -> None:
+        self.lab, self.state, self.process = lab, state, process
+        self.ready: dict[str, Any] = {}
+
+    def message(self, kind: str) -> dict[str, Any]:
+        """The next message of this kind; fails when the process ends instead."""
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline():
+            if (message := json.loads(line))["type"] == kind:
+                return message      # type: ignore[no-any-return]
+        raise AssertionError(f"ended with {self.process.wait()}: {(self.lab.folder / 'stderr').read_text()}")
+
+    def child(self, name: str) -> int:
+        """The pid of the launcher's own process that runs this module."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+                if name.encode() in command and f"PPid:\t{self.process.pid}\n" in (folder / "status").read_text():
+                    return int(folder.name)
+        raise AssertionError(f"no {name} is running")
+
+    def guard(self) -> int:
+        return next((record.pid for record in release.status(str(self.lab.folder / "run")) if record.role == "guard"), 0)
+
+    def stop(self) -> None:
+        """In order, where it has not been killed."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        if (code := self.process.wait(20)) == -signal.SIGKILL:
+            return
+        assert code == 0, (self.lab.folder / "stderr").read_text()
+        assert (self.lab.tables(), list((self.lab.folder / "run").glob("*"))) == ([], [])
+
+
+def missing(*programs: str) -> str:
+    """Which of these programs are not here, for the reason of a skip."""
+    return ", ".join(program for program in programs if not shutil.which(program))

@@ -1,0 +1,197 @@
+"""A real worker, the explicit door on loopback, and what tests ask of it."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h11
+import pytest
+
+from proxy import sinks
+from proxy.config import Config
+from tests.proxy.origin import Answer, H2Client, Origin
+
+
+@dataclass
+class Proxy:
+    """A running worker: `python -m proxy.worker`, configured as the launcher does it."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    port: int
+    ca: Path
+
+    @property
+    def policy(self) -> Path:
+        return self.folder / "policy.yaml"
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def said(self, kind: str, limit: float = 10) -> dict[str, Any]:
+        """The next message of that type."""
+        assert self.process.stdout is not None
+        until = time.monotonic() + limit
+        while select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
+            line = self.process.stdout.readline()
+            assert line, self.stderr
+            message = json.loads(line)
+            if message["type"] == kind:
+                return message
+            assert message["type"] != "failed", message
+        raise AssertionError(f"no {kind!r} within {limit} s")
+
+    def reload(self, policy: str) -> None:
+        self.policy.write_text(policy)
+        self.process.send_signal(signal.SIGHUP)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def events(self) -> list[dict[str, Any]]:
+        time.sleep(0.4)     # the writer works in batches
+        return [event for event in sinks.read(self.folder / "state") if event.get("event_type") != "lockgate"]
+
+    # -- clients
+
+    def plain(self) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def tunnel(self, origin: Origin | int, host: str = "127.0.0.1") -> socket.socket:
+        port = origin if isinstance(origin, int) else origin.port
+        sock = self.plain()
+        sock.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n".encode())
+        answer = sock.recv(4096)
+        assert b" 200 " in answer, answer
+        return sock
+
+    def tls(self, origin: Origin | int, host: str = "origin.test", alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=str(self.ca))
+        context.set_alpn_protocols(list(alpn))
+        return context.wrap_socket(self.tunnel(origin), server_hostname=host, suppress_ragged_eofs=False)
+
+    def h2(self, origin: Origin, host: str = "origin.test") -> H2Client:
+        sock = self.tls(origin, host, ("h2", "http/1.1"))
+        assert sock.selected_alpn_protocol() == "h2"
+        return H2Client(sock, host)
+
+    def ask(self, origin: Origin, raw: bytes, method: str = "GET", host: str = "origin.test") -> Answer:
+        """Send bytes over TLS and read one response."""
+        with self.tls(origin, host) as sock:
+            with contextlib.suppress(OSError):
+                sock.sendall(raw)
+            return read_answer(sock, method)
+
+    def upload(self, origin: Origin, body: bytes, *, headers: str = "", size: int = 65536, version: str = "1.1",
+               path: str = "/") -> Answer:
+        """POST with a content-length, in writes of that size; read the response."""
+        head = f"POST {path} HTTP/{version}\r\nhost: origin.test\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode()
+        with self.tls(origin) as sock:
+            with contextlib.suppress(OSError):
+                sock.sendall(head)
+                for start in range(0, len(body), size):
+                    sock.sendall(body[start : start + size])
+            return read_answer(sock, "POST")
+
+
+def read_answer(sock: socket.socket, method: str = "GET") -> Answer:
+    """Read one response with h11; `ended` says that it was complete."""
+    parser, answer = h11.Connection(h11.CLIENT), Answer()
+    parser.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+    parser.send(h11.EndOfMessage()) if method != "CONNECT" else None
+    while True:
+        try:
+            event = parser.next_event()
+            if event is h11.NEED_DATA:
+                parser.receive_data(sock.recv(65536))
+                continue
+        except (OSError, h11.RemoteProtocolError):
+            return answer
+        match event:
+            case h11.Response():
+                answer.status = event.status_code
+                answer.headers = {k.decode(): v.decode() for k, v in event.headers}
+            case h11.Data():
+                answer.body += bytes(event.data)
+            case h11.EndOfMessage():
+                answer.ended = True
+                return answer
+            case h11.ConnectionClosed():
+                return answer
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    """The chunked transfer coding of a body."""
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+
+
+@contextlib.contextmanager
+def running(folder: Path, policy: str, filters: str = "") -> Iterator[Proxy]:
+    """Start a worker with a policy and a file of filters beside it; at the end it must not have stumbled."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policy.yaml").write_text(policy)
+    (folder / "mine.py").write_text(filters)
+    config = Config(str(folder / "state"), str(folder / "policy.yaml"), True, [("127.0.0.1", 0)])
+    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    with (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-I", "-m", "proxy.worker"], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=stderr, env=environment, bufsize=0)
+        assert process.stdin is not None
+        process.stdin.write(config.encode())
+        process.stdin.flush()
+        proxy = Proxy(folder, process, 0, Path())
+        try:
+            ready = proxy.said("ready", 30)
+            proxy.port, proxy.ca = ready["listen"][0][1], Path(ready["ca"])
+            yield proxy
+            assert process.poll() is None
+        finally:
+            process.terminate()
+            process.wait(10)
+            for pipe in (process.stdin, process.stdout):
+                pipe.close()
+        assert "Traceback" not in proxy.stderr, proxy.stderr
+        assert "failed" not in proxy.stderr, proxy.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("proxy")
+
+
+@pytest.fixture(scope="module")
+def origin(folder: Path) -> Iterator[Origin]:
+    with Origin(folder / "origin").serve() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def h2_origin(folder: Path) -> Iterator[Origin]:
+    with Origin(folder / "origin", alpn=("h2", "http/1.1")).serve() as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _forget(request: pytest.FixtureRequest) -> None:
+    """Each test finds the origins' records empty."""
+    for name in ("origin", "h2_origin"):
+        if name in request.fixturenames:
+            served = request.getfixturevalue(name)
+            served.record.clear()
+            served.connections = 0

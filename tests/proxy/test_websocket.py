@@ -1,0 +1,202 @@
+"""WebSocket: messages pass whole, one that may not ends both sides."""
+
+import socket
+import time
+
+import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, Request, TextMessage
+from wsproto.extensions import PerMessageDeflate
+
+from tests.proxy.conftest import running
+
+KEY = "AKIA" + "4QXB7ZKLMRTW2NPD"
+POLICY = """\
+version: 1
+tls: {{upstream: {{trusted_ca: {roots}}}}}
+limits: {{answer: 2, hello: 2}}
+filters:
+  - {{id: no-secrets, use: secrets.Secrets}}
+  - {{id: slow, use: ./mine.py:Slow, when: ~u slow, deadline: 900}}
+"""
+FILTERS = """
+import asyncio
+class Slow:
+    async def websocket_message(self, flow): await asyncio.sleep(0.2)
+"""
+
+
+@pytest.fixture(scope="module")
+def proxy(folder, origin):
+    with running(folder / "worker", POLICY.format(roots=origin.roots), FILTERS) as started:
+        yield started
+
+
+class Server:
+    """Echoes messages, and remembers them and how it ended."""
+
+    def __init__(self, origin):
+        self.messages, self.code = [], None
+        self.deflate = False
+        self.ended = False
+        origin.paths["/ws"] = origin.paths["/slow"] = self
+
+    def __call__(self, sock: socket.socket):
+        extensions = "sec-websocket-extensions: permessage-deflate\r\n" if self.deflate else ""
+        sock.sendall((f"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n{extensions}"
+                      "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n").encode())
+        deflate = PerMessageDeflate()
+        deflate.finalize("permessage-deflate")
+        ws = Connection(ConnectionType.SERVER, [deflate] if self.deflate else [])
+        try:
+            while data := sock.recv(65536):
+                ws.receive_data(data)
+                for event in ws.events():
+                    self.on(ws, sock, event)
+        finally:
+            self.ended = True
+
+    def on(self, ws, sock, event):
+        match event:
+            case TextMessage() | BytesMessage():
+                self.messages.append(event.data)
+                sock.sendall(ws.send(type(event)(event.data, message_finished=event.message_finished)))
+            case Ping():
+                sock.sendall(ws.send(event.response()))
+            case CloseConnection():
+                self.code = event.code
+
+
+class Client:
+    def __init__(self, proxy, origin, *, deflate=False, path="/ws"):
+        self.sock = proxy.tls(origin)
+        self.ws = WSConnection(ConnectionType.CLIENT)
+        extensions = [PerMessageDeflate()] if deflate else []
+        request = self.ws.send(Request("origin.test", path, extensions=extensions))
+        key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+        self.sock.sendall(request.replace(key, b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="))
+        self.ws._nonce = b"dGhlIHNhbXBsZSBub25jZQ=="
+        self.ws.handshake._nonce = b"dGhlIHNhbXBsZSBub25jZQ=="
+        assert isinstance(self.next(), AcceptConnection)
+
+    def next(self):
+        while True:
+            for event in self.ws.events():
+                return event
+            self.ws.receive_data(self.sock.recv(65536) or None)
+
+    def send(self, event):
+        self.sock.sendall(self.ws.send(event))
+
+    def __del__(self):
+        self.sock.close()
+
+
+@pytest.fixture
+def server(origin):
+    return Server(origin)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_messages_pass(proxy, origin, server, deflate):
+    server.deflate = deflate
+    client = Client(proxy, origin, deflate=deflate)
+    for message in (TextMessage("hello"), BytesMessage(b"\0\1" * 50_000), TextMessage("")):
+        client.send(message)
+        got = client.next()
+        whole = got.data
+        while not got.message_finished:
+            got = client.next()
+            whole += got.data
+        assert whole == message.data
+    client.send(Ping(b"x"))
+    assert isinstance(client.next(), Pong)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("pieces", [[KEY], ["a " + KEY[:9], KEY[9:] + " b"]], ids=["whole", "in fragments"])
+def test_secret_ends_both_sides(proxy, origin, server, deflate, pieces):
+    server.deflate = deflate
+    client = Client(proxy, origin, deflate=deflate)
+    for number, piece in enumerate(pieces):
+        client.send(TextMessage(piece, message_finished=number == len(pieces) - 1))
+    end = client.next()
+    assert isinstance(end, CloseConnection)
+    assert end.code == 1008
+    assert "blocked" in end.reason
+    time.sleep(0.05)
+    assert server.ended
+    assert (server.messages, server.code) == ([], 1008)
+    event = proxy.events()[-1]
+    assert (event["lockgate"]["verdict"], event["lockgate"]["filter"]) == ("block", "no-secrets")
+
+
+def test_what_follows_a_blocked_message_does_not_pass(proxy, origin, server):
+    client = Client(proxy, origin)
+    client.sock.sendall(client.ws.send(TextMessage(KEY)) + client.ws.send(TextMessage("after")))
+    assert client.next().code == 1008
+    time.sleep(0.05)
+    assert server.messages == []
+
+
+def test_in_order_while_a_filter_waits(proxy, origin, server):
+    client = Client(proxy, origin, path="/slow")
+    for text in ("one", "two", KEY, "three"):
+        client.send(TextMessage(text))
+    assert [client.next(), client.next()] == [TextMessage("one"), TextMessage("two")]
+    assert client.next().code == 1008
+    assert server.messages == ["one", "two"]
+
+
+@pytest.mark.parametrize("fragments", [1, 6000])
+def test_too_large(proxy, origin, server, fragments):
+    before = proxy.memory()
+    client = Client(proxy, origin)
+    piece = b"z" if fragments > 1 else b"z" * (17 * 2**20)
+    try:
+        for _ in range(fragments):
+            client.send(BytesMessage(piece, message_finished=False))
+    except OSError:
+        """It hears us out within bounds only."""
+    end = client.next()
+    assert (type(end), end.code) == (CloseConnection, 1009)
+    assert server.messages == []
+    assert proxy.memory() - before < 120 * 2**20
+
+
+def test_bomb(proxy, origin, server):
+    """16 MiB that inflate a thousandfold are not taken whole."""
+    server.deflate = True
+    before = proxy.memory()
+    client = Client(proxy, origin, deflate=True)
+    client.send(BytesMessage(bytes(300 * 2**20)))
+    assert client.next().code == 1009
+    assert proxy.memory() - before < 250 * 2**20
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 4000])
+def test_ordinary_end(proxy, origin, server, code):
+    client = Client(proxy, origin)
+    client.send(TextMessage("hello"))
+    assert client.next().data == "hello"
+    client.send(CloseConnection(code, "bye"))
+    assert client.next().code == code
+    time.sleep(0.05)
+    assert server.code == code
+
+
+def test_garbage_frames(proxy, origin, server):
+    client = Client(proxy, origin)
+    client.sock.sendall(b"\xff" * 100)
+    assert isinstance(client.next(), CloseConnection)
+    assert server.messages == []
+
+
+def test_client_vanishes(proxy, origin, server):
+    client = Client(proxy, origin)
+    client.send(TextMessage("hello"))
+    client.next()
+    client.sock.close()
+    time.sleep(0.1)
+    assert server.ended

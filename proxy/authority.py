@@ -44,7 +44,8 @@ def _root(folder: Path) -> Root:
     try:
         return Root.read(folder / "ca.pem")
     except FileNotFoundError:
-        raise UsageError(f"there is no root in {folder} yet: `lockgate ca create` makes one, as the first start does") from None
+        advice = "`lockgate ca create` makes one, as the first start does"
+        raise UsageError(f"there is no root in {folder} yet: {advice}") from None
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
 

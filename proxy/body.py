@@ -16,20 +16,24 @@ from proxy.chain import Decision, Rule
 HOLD = 4096
 
 
+type Scanners = list[tuple[Rule, BodyScanner]]
+
+
 class Body:
     """`feed` raw chunks, then `end`; both return what may leave now, and the decision that stops the body, if any.
 
-    Alerts go to `note`.  After a decision that stops it nothing more may be fed.
+    Alerts go to `note`.  After a decision that stops it nothing more may be fed.  `boundary` says after each piece
+    whether a message of a stream has ended; then its scanners are told so and `renew` gives those of the next.
     """
 
-    def __init__(self, scanners: list[tuple[Rule, BodyScanner]], coding: str, note: Callable[[Decision], bool],
-                 boundary: Callable[[bytes], bool] | None = None, hold: int = HOLD) -> None:
+    def __init__(self, scanners: Scanners, coding: str, note: Callable[[Decision], bool],
+                 boundary: Callable[[bytes], bool] | None = None, renew: Callable[[], Scanners] = list) -> None:
         self._scanners = scanners
         self._decoder = decoder(coding)
         self._identity = coding.strip().lower() in ("", "identity")
         self._note = note
         self._boundary = boundary
-        self._hold = hold
+        self._renew = renew
         self._held: deque[tuple[bytes, int]] = deque()      # raw chunk, decoded bytes up to its end
         self._decoded = 0
         self._stopped: Decision | None = None
@@ -54,11 +58,15 @@ class Body:
                 at_boundary = self._boundary is not None and self._boundary(piece)
                 if not self._scan(piece):
                     return [], self._stopped
+            if at_boundary:
+                if not self._scan(b""):
+                    return [], self._stopped
+                self._scanners = self._renew()
         except Unscannable as error:
             if self._unscannable(error):
                 return [], self._stopped
         self._held.append((raw, self._decoded))
-        return self._release(0 if at_boundary or self.done else self._hold), None
+        return self._release(0 if at_boundary or self.done else HOLD), None
 
     def end(self) -> tuple[list[bytes], Decision | None]:
         if not self.done:
@@ -120,7 +128,8 @@ class Body:
 def message_boundary(content_type: str) -> Callable[[bytes], bool] | None:
     """A function that says, after each piece, whether a gRPC message or an event has just ended.
 
-    There everything is released, so that a duplex stream never waits for bytes that come only after an answer
+    There everything is judged and released, so that a duplex stream never waits for bytes that come only after an
+    answer
     (gRPC over HTTP/2, "Length-Prefixed-Message"; HTML standard, 9.2.5 "Parsing an event stream").
     """
     kind = content_type.partition(";")[0].strip().lower()

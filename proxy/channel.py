@@ -88,7 +88,7 @@ class Channel:
 def own_lookup(client: Address, server: Address) -> asyncio.Future[Process | None]:
     """Without a redirector: what this user may see for itself, which is its own processes."""
     loop = asyncio.get_running_loop()
-    return loop.run_in_executor(None, lambda: described(owner.find(client, server)))  # type: ignore[return-value]
+    return loop.run_in_executor(None, lambda: described(owner.find(client, server)))
 
 
 def described(found: wire.Process | None) -> Process | None:

@@ -50,8 +50,8 @@ def filters(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"use": name, "doc": text, "options": options}, default=list))
             continue
-        print(name, *text.splitlines(), *(f"  {key}: {json.dumps(default, default=list)}" for key, default in options.items()),
-              sep="\n  ", end="\n\n")
+        shown = [f"  {key}: {json.dumps(default, default=list)}" for key, default in options.items()]
+        print(name, *text.splitlines(), *shown, sep="\n  ", end="\n\n")
     return 0
 
 

@@ -18,8 +18,8 @@ from proxy.options import OPTIONS, UsageError
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "demo": ("proxy.demo:demo", ()),
     "run": ("proxy.commands:run", ("policy", "state", "user", "run_dir", "verbose", "command")),
-    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "user", "run_dir",
-                                       "verbose", "json")),
+    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "user",
+                                       "run_dir", "verbose", "json")),
     "stop": ("proxy.commands:stop", ("state", "run_dir")),
     "status": ("proxy.commands:status", ("state", "run_dir", "json")),
     "release": ("proxy.commands:release", ("run_dir",)),
@@ -27,8 +27,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "explain": ("proxy.explain:explain", ("url", "policy", "method", "header", "body_file", "app", "source", "type",
                                           "requests", "json")),
     "scan": ("proxy.scanning:scan", ("paths", "policy", "json")),
-    "events": ("proxy.commands:events", ("state", "follow", "since", "host", "only_app", "verdict", "filter", "incident",
-                                         "limit", "json")),
+    "events": ("proxy.commands:events", ("state", "follow", "since", "host", "only_app", "verdict", "filter",
+                                         "incident", "limit", "json")),
     "ca": ("proxy.authority:ca", ("ca_action", "state", "stores", "form", "out", "yes", "dry_run", "json")),
     "filters": ("proxy.checking:filters", ("json",)),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
@@ -51,9 +51,9 @@ def help_text(name: str) -> str:
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The command line; with `only` that of one command."""
-    top = argparse.ArgumentParser(prog="lockgate", description="Inspects what a computer's applications send and receive "
-                                  "over TLS, and enforces a policy on it.", allow_abbrev=False,
-                                  epilog="`lockgate COMMAND --help` has an example of each.")
+    top = argparse.ArgumentParser(
+        prog="lockgate", allow_abbrev=False, epilog="`lockgate COMMAND --help` has an example of each.",
+        description="Inspects what a computer's applications send and receive over TLS, and enforces a policy on it.")
     commands = top.add_subparsers(dest="name", metavar="COMMAND", required=True)
     for name in [only] if only else COMMANDS:
         text = help_text(name)

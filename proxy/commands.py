@@ -138,8 +138,8 @@ def _scope(arguments: argparse.Namespace) -> Scope:
 
 
 def _plan(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:
-    capture = policy.capture
-    return Plan(capture.ports, port, uid, scope, capture.quic, capture.fail, capture.loopback, capture.lan, capture.existing)
+    wanted = policy.capture
+    return Plan(wanted.ports, port, uid, scope, wanted.quic, wanted.fail, wanted.loopback, wanted.lan, wanted.existing)
 
 
 def _serve(launch: Launch, capture: str, *, as_json: bool) -> int:
@@ -219,9 +219,8 @@ def status(arguments: argparse.Namespace) -> int:
         note = running.read(state(arguments), arguments.run_dir)
         held = redirector.status(arguments.run_dir)
     if arguments.json:
-        kernel = [{"role": each.role, "instance": each.instance, "pid": each.pid, "table": each.table, "fail": each.fail}
-                  for each in held]
-        print(json.dumps({"running": note, "kernel": kernel}))
+        shown = ("role", "instance", "pid", "table", "fail")
+        print(json.dumps({"running": note, "kernel": [{name: getattr(each, name) for name in shown} for each in held]}))
         return 0 if note else 1
     if note:
         where = ", ".join(f"{host}:{port}" for host, port in note["listen"])

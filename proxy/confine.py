@@ -1,4 +1,4 @@
-"""How the proxy loses root's rights and still reaches its code, also where that lies in a home that is closed to others.
+"""How the proxy loses root's rights and still reaches its code, also where that lies in a home closed to others.
 
 In a mount namespace of the proxy's own, each closed folder on the way to something it needs is replaced by an empty
 one that shows just that: the interpreter, the environment, the project, the policy, the state.  Nothing changes for
@@ -28,6 +28,8 @@ TRANSIENT_UIDS = range(61184, 65520)
 ACCOUNT = "lockgate"
 
 
+#: What the worker imports of ours.
+PACKAGES = ("addons", "certs", "proxy", "redirector")
 #: What a state folder has in it, if anything.  A folder without is someone else's, and not to be given away.
 OURS = {"ca", "events.db", "upstream-roots.pem"}
 
@@ -48,7 +50,7 @@ class Identity:
 def identity(name: str | None, owner: int = 0) -> Identity:
     """The named account, else `lockgate` where it exists, else a transient uid.  Never root, never created silently.
 
-    `owner` is the uid that has the state folder: a transient one is kept, so that proxies with the same state are one user.
+    `owner` is the uid that has the state folder: a transient one is kept, so that proxies with one state are one user.
     """
     if name:
         try:
@@ -81,11 +83,11 @@ def _unused_uid() -> int:
 
 
 def code_paths() -> list[Path]:
-    """What this interpreter needs to run lockgate: itself, its environment, the project."""
+    """What this interpreter needs to run lockgate: itself, its environment, and of the project our packages."""
     project = Path(__file__).resolve().parent.parent
-    found = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), Path(sys.prefix).absolute(), project}
-    found |= {Path(p).resolve() for p in sys.path if p and Path(p).exists()}
-    return sorted(found)
+    found = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), Path(sys.prefix).absolute()}
+    found |= {Path(p).resolve() for p in sys.path if p and Path(p).exists()} - {project}
+    return sorted(found | {project / name for name in PACKAGES})
 
 
 def _allows(path: Path, who: Identity, right: int) -> bool:
@@ -101,7 +103,7 @@ def _closed(path: Path, who: Identity) -> Path | None:
 
 
 def _view(file: Path, who: Identity) -> Path:
-    """What must be shown for a file to be seen: its folder, where a new file may take its place; if that is closed, itself."""
+    """What is shown for a file to be seen: its folder, where another may take its place; if that is closed, itself."""
     return file.parent if _allows(file.parent, who, stat.S_IXOTH) else file
 
 
@@ -189,11 +191,12 @@ def drop(who: Identity, *, readable: Iterable[Path], writable: Sequence[Path]) -
 def claim(state: Path, name: str | None) -> tuple[Identity, int]:
     """Make the state folder that of the proxy's user; returns the user, and a descriptor to keep while the proxy runs.
 
-    It holds a shared lock, by which others see that the folder is in use.  Raises ConfineError if it is, by another user.
+    It holds a shared lock, by which others see that the folder is in use.  Raises ConfineError if another user has it.
     """
     folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
     owner = os.fstat(folder).st_uid
-    if (there := os.listdir(folder)) and not OURS.intersection(there):
+    there = {path.name for path in state.iterdir()}
+    if there and not there & OURS:
         raise ConfineError(f"{state} has files of others in it; --state names a folder for lockgate alone")
     who = identity(name, owner)
     try:
@@ -209,9 +212,10 @@ def claim(state: Path, name: str | None) -> tuple[Identity, int]:
 
 
 def _give(folder: Path, who: Identity) -> None:
-    """Hand over what is in the folder, by descriptors: its user before may have laid links there to lead root astray."""
+    """Hand over what is in the folder, by descriptors: who had it before may have laid links to lead root astray."""
     for _, folders, files, inside in os.fwalk(folder, follow_symlinks=False):
         os.fchown(inside, who.uid, who.gid)
         for name in (*folders, *files):
-            if stat.S_ISDIR((info := os.stat(name, dir_fd=inside, follow_symlinks=False)).st_mode) or info.st_nlink == 1:
+            info = os.stat(name, dir_fd=inside, follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode) or info.st_nlink == 1:
                 os.chown(name, who.uid, who.gid, dir_fd=inside, follow_symlinks=False)

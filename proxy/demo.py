@@ -120,8 +120,8 @@ class Seen:
     issuer: str
 
 
-def fetch(proxy: tuple[str, int], origin: Origin, host: str, root: Path, *, trust: Path | None = None, method: str = "GET",
-          path: str = "/", body: bytes = b"", headers: dict[str, str] | None = None) -> Seen:
+def fetch(proxy: tuple[str, int], origin: Origin, host: str, root: Path, *, trust: Path | None = None,
+          method: str = "GET", path: str = "/", body: bytes = b"", headers: dict[str, str] | None = None) -> Seen:
     """One request as an application makes it that knows the proxy; it trusts `root` alone."""
     context = ssl.create_default_context(cafile=str(trust or root))
     with socket.create_connection(proxy, timeout=15) as plain:
@@ -134,7 +134,7 @@ def fetch(proxy: tuple[str, int], origin: Origin, host: str, root: Path, *, trus
             connection.sock = tls
             connection.request(method, path, body or None, headers or {})
             response = connection.getresponse()
-            return Seen(response.status, response.read(), str(issuer["commonName"]))  # type: ignore[index]
+            return Seen(response.status, response.read(), str(issuer["commonName"]))
 
 
 def demo(_: argparse.Namespace) -> int:

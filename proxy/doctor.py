@@ -1,4 +1,4 @@
-"""`lockgate doctor`: does it work here?  What can be proven is proven, by a real worker and rules in a namespace of their own."""
+"""`lockgate doctor`: does it work here?  What can be proven is, by a real worker, and rules in a namespace."""
 
 import argparse
 import contextlib
@@ -31,8 +31,11 @@ from redirector.plan import Plan
 RENEW = 30
 PYTHON, MITMPROXY = (3, 12), (12, 2, 3)
 #: Programs that some part asks for, and the Debian package that has each.
-PROGRAMS = {"certutil": ("libnss3-tools", "trust of Chromium and Firefox"), "openssl": ("openssl", "the system's trust store"),
-            "vfyserv": ("libnss3-tools", "`ca verify` of a browser's database")}
+PROGRAMS = {
+    "certutil": ("libnss3-tools", "trust of Chromium and Firefox"),
+    "vfyserv": ("libnss3-tools", "`ca verify` of a browser's database"),
+    "openssl": ("openssl", "the system's trust store"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(asdict(row)), flush=True)
         else:
-            print(f"{row.result:5}{row.check:14}{row.text}", *([f"{'':19}-> {row.mend}"] if row.mend else []), sep="\n", flush=True)
+            mend = f"\n{'':19}-> {row.mend}" if row.mend else ""
+            print(f"{row.result:5}{row.check:14}{row.text}{mend}", flush=True)
     return int(failed)
 
 
@@ -89,7 +93,7 @@ def packages() -> Iterator[Row]:
     new = tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) >= MITMPROXY
     yield Row("mitmproxy", "ok" if new else "fail", version, "" if new else "pip install --upgrade 'mitmproxy>=12.2.3'")
     with contextlib.suppress(metadata.PackageNotFoundError):
-        yield Row("packages", "fail", f"proxy.py {metadata.version('proxy.py')} is here too, and has a package `proxy` as we do",
+        yield Row("packages", "fail", f"proxy.py {metadata.version('proxy.py')} has a package `proxy` as we do",
                   "install lockgate into an environment of its own")
 
 
@@ -132,9 +136,9 @@ def left_over(folder: Path, run_dir: str) -> Iterator[Row]:
     if note:
         yield Row("running", "ok", f"pid {note['pid']}, {note['capture']}")
     if held and not any(record.role == "redirector" for record in held):
-        yield Row("left over", "fail", f"a guard refuses connections: {held[0]}", "sudo lockgate release, or start again")
+        yield Row("left over", "fail", f"refuses connections: {held[0]}", "sudo lockgate release, or start again")
     elif os.geteuid() == 0 and (unknown := set(release.tables()) - {record.table for record in held}):
-        yield Row("left over", "fail", f"tables that nobody recorded: {', '.join(sorted(unknown))}", "sudo lockgate release")
+        yield Row("left over", "fail", f"without a record: {', '.join(sorted(unknown))}", "sudo lockgate release")
     else:
         yield Row("left over", "ok", "no guard or table without its proxy")
 
@@ -146,15 +150,13 @@ def root(folder: Path) -> Iterator[Row]:
         return
     found = Root.read(path)
     days = found.days_left
-    mend = "" if days > RENEW else f"lockgate ca uninstall, move {path.parent} away, lockgate ca create, lockgate ca install"
+    mend = "" if days > RENEW else f"lockgate ca uninstall; mv {path.parent} elsewhere; lockgate ca create; ca install"
     yield Row("root", "fail" if days < 0 else "warn" if mend else "ok", f"{found.subject}, {days} days left", mend)
-    trusting, others = [], []
-    for store in stores.detect(record=Record(default_folder())):
-        (trusting if store.check(found) else others).append(store.name)
-    if others:
+    trusted = {store.name: store.check(found) for store in stores.detect(record=Record(default_folder()))}
+    if others := [name for name, there in trusted.items() if not there]:
         yield Row("trust", "warn", f"not in {', '.join(others)}", "sudo lockgate ca install; `lockgate run` needs none")
-    elif trusting:
-        yield Row("trust", "ok", f"in {', '.join(trusting)}")
+    elif trusted:
+        yield Row("trust", "ok", f"in {', '.join(trusted)}")
 
 
 def environment() -> Iterator[Row]:
@@ -163,8 +165,8 @@ def environment() -> Iterator[Row]:
     hiding = [name for name in (*BUNDLE_VARIABLES, FOLDER_VARIABLE)
               if (value := os.environ.get(name)) and str(Path(value).resolve()) not in system]
     if hiding:
-        yield Row("environment", "warn", f"{', '.join(hiding)}: programs started from here do not ask the system's store",
-                  f"unset {' '.join(hiding)}, or add the root there (lockgate ca export); `lockgate run` sets them itself")
+        yield Row("environment", "warn", f"programs started from here ask {', '.join(hiding)}, not the system's store",
+                  f"unset {' '.join(hiding)}, or add the root there (ca export); `lockgate run` sets them itself")
     else:
         yield Row("environment", "ok", "no variable hides the system's trust store")
 
@@ -179,7 +181,7 @@ def self_test() -> Iterator[Row]:
         else:
             found.extend(selftest.run(Path(name), captured=False))
     for check, good, text in found:
-        yield Row(check, "ok" if good else "fail", text, "" if good else "please report this, with the output of lockgate doctor")
+        yield Row(check, "ok" if good else "fail", text, "" if good else "please report this, with all of these lines")
 
 
 def apart(flags: int, act: Callable[[], object]) -> None:

@@ -25,7 +25,8 @@ from proxy.transports import Transports
 
 log = logging.getLogger(__name__)
 
-#: A client's handshake may take this many times the limit of its hello: the origin's comes first, within it.
+#: A client's handshake and first words may take this many times the limit of its hello; the origin's handshake, within
+#: it, has a limit of its own.
 HANDSHAKES = 2
 #: Seconds without a byte either way until a connection is closed; browsers keep theirs open for up to 5 minutes.
 IDLE_LIMIT = 600
@@ -104,8 +105,8 @@ class Handler(Transports):
             self._timers.clear()
 
     def _client_overdue(self) -> None:
-        if self.session.connection.tls and not self.client.tls_established:
-            self.abort("the client's handshake takes too long")
+        if not self.session.settled:
+            self.abort("the client's handshake, or its first words, take too long")
 
     # -- events in, commands out
 

@@ -60,7 +60,8 @@ class Asked:
         if not check.is_valid_host(self.host.encode()):
             raise ValueError(f"not a host: {self.host!r}")
         self.port = parts.port or (443 if self.tls else 80)
-        self.path = quote(parts.path or "/", safe=URL_SAFE) + (f"?{quote(parts.query, safe=URL_SAFE)}" if parts.query else "")
+        query = f"?{parts.query}" if parts.query else ""
+        self.path = quote((parts.path or "/") + query, safe=URL_SAFE)
 
     @property
     def authority(self) -> str:
@@ -233,7 +234,8 @@ def _text(answer: dict[str, Any]) -> str:
     lines = [f"{answer['verdict']}{by}: {answer['reason']}"]
     lines += [f"  {row['rule']}: {row['said']}" + (f" ({row['why']})" if row["why"] else "")
               for row in answer.get("rules", [])]
-    lines += [f"  found {f['kind']} in {f['where']} at {f['offset']}: {f['sample']}" for f in answer.get("findings", [])]
+    lines += [f"  found {f['kind']} in {f['where']} at {f['offset']}: {f['sample']}"
+              for f in answer.get("findings", [])]
     if answer.get("labels"):
         lines.append("  labels: " + ", ".join(answer["labels"]))
     return "\n".join(lines)

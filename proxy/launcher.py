@@ -85,14 +85,17 @@ class Pair:
     def messages(self, limit: float, wake: int | None = None) -> Iterator[dict[str, Any]]:
         """What the worker says, for at most `limit` seconds; ends early with the worker, or when `wake` is readable."""
         assert self.worker.stdout is not None
+        if self.worker.stdout.closed:
+            return
         until = time.monotonic() + limit
         while (left := until - time.monotonic()) > 0:
-            ready = select.select([self.worker.stdout, *([] if wake is None else [wake])], [], [], left)[0]
-            if wake in ready:
-                os.read(wake, 4096)     # type: ignore[arg-type]  # None is never ready
+            output = self.worker.stdout.fileno()
+            ready = select.select([output] if wake is None else [output, wake], [], [], left)[0]
+            if wake is not None and wake in ready:
+                os.read(wake, 4096)
                 return
             if ready:
-                data = os.read(self.worker.stdout.fileno(), 65536)
+                data = os.read(output, 65536)
                 if not data:
                     return
                 *lines, self._unread = (self._unread + data).split(b"\n")
@@ -122,6 +125,13 @@ class Pair:
             if process is not None:
                 _end(process)
 
+    def kill(self) -> None:
+        """For a pair that is broken: one that is stopped does not hear a polite word."""
+        for process in (self.worker, self.redirector):
+            if process is not None:
+                process.kill()
+                _end(process)
+
 
 def _status(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
@@ -135,6 +145,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 class Launcher:
@@ -144,8 +157,10 @@ class Launcher:
         self.launch = launch
         self.root = os.geteuid() == 0
         launch.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.who, self._claim = confine.claim(launch.state, launch.user) if self.root else (None, None)
+        self.who: confine.Identity | None = None
+        self._claim: int | None = None
         if self.root:
+            self.who, self._claim = confine.claim(launch.state, launch.user)
             Path(launch.run_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
         self.pair: Pair | None = None
         self._restarts: list[float] = []
@@ -188,8 +203,8 @@ class Launcher:
             confined = confine.drop(self.who, readable=readable, writable=[launch.state])
             environment |= {"HOME": str(launch.state), "USER": self.who.name}
         process = subprocess.Popen(
-            [sys.executable, "-I", "-O", "-W", "ignore", "-m", "proxy.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment, cwd=launch.state, pass_fds=[channel.fileno()],
+            [sys.executable, "-I", "-O", "-W", "ignore", "-m", "proxy.worker"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, env=environment, cwd=launch.state, pass_fds=[channel.fileno()],
             preexec_fn=confined, start_new_session=True)
         assert process.stdin is not None
         process.stdin.write(config.encode())
@@ -198,7 +213,8 @@ class Launcher:
 
     @staticmethod
     def _start_redirector(channel: socket.socket) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-I", "-m", "redirector"], stdin=channel, stdout=channel, cwd="/",
+        end = channel.fileno()
+        return subprocess.Popen([sys.executable, "-I", "-m", "redirector"], stdin=end, stdout=end, cwd="/",
                                 start_new_session=True)
 
     def reload(self) -> None:
@@ -232,20 +248,13 @@ class Launcher:
         self._restarts.append(time.monotonic())
         if len(self._restarts) > MAX_RESTARTS:
             time.sleep(PAUSE)
-        self._kill_rest()
+        assert self.pair is not None
+        self.pair.kill()
         try:
             tell(self.start().ready | {"type": "restarted"})
         except (OSError, ValueError) as error:
             tell({"type": "restart-failed", "reason": str(error)})
             time.sleep(PAUSE)
-
-    def _kill_rest(self) -> None:
-        """The other process of a broken pair; a stopped one does not hear a polite word."""
-        assert self.pair is not None
-        for process in (self.pair.worker, self.pair.redirector):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
 
 
 @contextlib.contextmanager

@@ -19,8 +19,10 @@ from proxy import http1, http2
 from proxy.session import Session
 from proxy.stream import Stream
 
-#: Bytes of a request line looked at before a connection is called "not HTTP": the longest method and a space.
-SNIFF = 24
+#: Methods that alone make a line HTTP; any other needs the version at its end (RFC 9110, 9.3; RFC 5789).
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
+#: Bytes of a first line beyond which it is taken for HTTP's: nobody else begins with so long a one.
+MAX_LINE = 8192
 #: Bytes that may wait for an origin or a client whose HTTP/2 window is closed; as much as a socket's own buffer.
 BACKLOG = 64 * 1024
 #: Origins of one client's connection remembered although they have gone; plain proxying may meet many.
@@ -73,23 +75,25 @@ def next_layer(session: Session, nextlayer: layer.NextLayer) -> None:
     context = nextlayer.context
     data = nextlayer.data_client()
     mode = context.layers[0].http_mode if isinstance(context.layers[0], Top) else HTTPMode.transparent
-    if starts_like_tls_record(data):    # TLS in TLS has no business on these ports
-        nextlayer.layer = Refused(context, session, "TLS within TLS, or malformed TLS")
-    elif context.client.alpn in (b"h2", b"http/1.1") or looks_like_http(data):
+    http_negotiated = context.client.alpn in (b"h2", b"http/1.1")
+    if starts_like_tls_record(data) and not http_negotiated:    # TLS in TLS has no business on these ports
+        nextlayer.layer = Refused(context, session, "TLS within TLS")
+    elif http_negotiated or (is_http := looks_like_http(data)):
         nextlayer.layer = Http(context, session, mode)
-    elif context.client.alpn or len(data) >= SNIFF or nextlayer.data_server() or (data and not _could_be_http(data)):
+    elif context.client.alpn or nextlayer.data_server() or is_http is False:
         nextlayer.layer = Relay(context, session) if session.relays else Refused(context, session, "not HTTP")
+    session.settled = nextlayer.layer is not None
 
 
-def looks_like_http(data: bytes) -> bool:
-    """A method and a space begin it (RFC 9112, 3), or the HTTP/2 preface (RFC 9113, 3.4)."""
-    method, space, _ = data.lstrip(b"\r\n")[:SNIFF].partition(b" ")
-    return bool(space) and _could_be_http(method)
-
-
-def _could_be_http(data: bytes) -> bool:
-    method = data.lstrip(b"\r\n")[:SNIFF].partition(b" ")[0]
-    return not method or (method.isascii() and method.replace(b"-", b"").isalpha() and method.isupper())
+def looks_like_http(data: bytes) -> bool | None:
+    """Is it a request line (RFC 9112, 3) or the preface of HTTP/2 (RFC 9113, 3.4)?  None: that cannot be said yet."""
+    line, ended, _ = data.lstrip(b"\r\n")[:MAX_LINE].partition(b"\n")
+    method, space, rest = line.partition(b" ")
+    if method and not (method.isascii() and method.replace(b"-", b"").isalpha() and method.isupper()):
+        return False
+    if (space and method in METHODS) or len(line) == MAX_LINE:
+        return True
+    return rest.rstrip().rpartition(b" ")[2].startswith(b"HTTP/") if ended else None
 
 
 class Refused(layer.Layer):
@@ -114,17 +118,19 @@ class Relay(TCPLayer):
         self._session = session
         self._first = b"" if session.silent else None
         session.congested = lambda _: self._paused is not None
+        session.settled = True
 
     def relay_messages(self, event: events.Event) -> Commands:
         if self._first is not None and isinstance(event, events.DataReceived) and event.connection is self.context.client:
             self._first += event.data
-            if starts_like_tls_record(self._first) or looks_like_http(self._first):
+            is_http = looks_like_http(self._first)
+            if starts_like_tls_record(self._first) or is_http:
                 self._session.recorder.uninspectable(self._session.connection, "TLS or HTTP after a silence")
                 self._handle_event = self.done  # type: ignore[method-assign]
                 yield commands.CloseConnection(self.context.server)
                 yield commands.CloseConnection(self.context.client)
                 return
-            if len(self._first) < SNIFF and _could_be_http(self._first):
+            if is_http is None:
                 return
             event, self._first = events.DataReceived(event.connection, self._first), None
         yield from super().relay_messages(event)

@@ -21,7 +21,7 @@ from proxy.chain import Decision
 from proxy.destination import Address
 from proxy.engine import Handler, Hook
 from proxy.gate import judge
-from proxy.hello import MAX_HELLO, ClientHello, Incomplete, parse
+from proxy.hello import MAX_HELLO, BadHello, ClientHello, Incomplete, parse
 from proxy.layers import top
 from proxy.events import incident
 from proxy.records import Records
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 OWNER_LIMIT = 0.5
 #: Connections at once.  Each may need two descriptors; the launcher raises the limit on open files to fit.
 MAX_CONNECTIONS = 10_000
+#: A fatal TLS alert (RFC 8446, 6.2).
+DECODE_ERROR = b"\x15\x03\x01\x00\x02\x02\x32"
 #: Connections that the kernel may keep ready for us.
 BACKLOG = 1024
 
@@ -90,6 +92,8 @@ class Door:
             log.info("connection ended early: %s", error or type(error).__name__)
         except explicit.Refusal as error:
             await explicit.refuse(client, error.answer)
+        except BadHello:
+            await explicit.refuse(client, DECODE_ERROR)
         except Exception:
             log.exception("a connection failed; it is closed")
         finally:
@@ -113,7 +117,11 @@ class Door:
         if target.plain:
             session.find = partial(explicit.find, own=self.own)
         else:
-            hello, first = await self._hello(client, first)
+            try:
+                hello, first = await self._hello(client, first)
+            except BadHello as error:
+                self.records.uninspectable(connection, f"malformed TLS ({error})")
+                raise
             session.silent = not first
             if hello is not None:
                 _describe(session, hello)

@@ -13,8 +13,8 @@ class UsageError(Exception):
 def default_state() -> Path:
     """Root's state is the system's; a user's is where XDG puts it (XDG Base Directory Specification).
 
-    The system's is not /var/lib/lockgate itself: that stays root's, with the record by which `ca uninstall` restores files,
-    while the state belongs to the proxy's user.
+    The system's is not /var/lib/lockgate itself: that stays root's, with the record by which `ca uninstall` restores
+    files, while the state belongs to the proxy's user.
     """
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/lockgate/state")
@@ -44,12 +44,13 @@ _FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "policy": (("--policy",), {**_FILE, "help": "the policy; without one, the built-in defaults"}),
     "policy_file": (("policy",), {**_FILE, "help": "the policy"}),
-    "state": (("--state",), {"type": Path, "metavar": "DIR", "help": "keys and events; default: /var/lib/lockgate/state for root, "
-                                                                     "~/.local/state/lockgate for others"}),
+    "state": (("--state",), {"type": Path, "metavar": "DIR",
+                             "help": "keys and events; default: /var/lib/lockgate/state for root, "
+                                     "~/.local/state/lockgate for others"}),
     "run_dir": (("--run-dir",), {"default": "/run/lockgate", "metavar": "DIR", "help": "records of what runs as root"}),
-    "user": (("--user",), {"help": "run the proxy as this user; default: lockgate where it exists, else a transient uid"}),
+    "user": (("--user",), {"help": "run the proxy as this user; default: lockgate where it exists, else nobody's uid"}),
     "capture": (("--capture",), {"choices": ("auto", "nftables", "explicit"), "default": "auto",
-                                 "help": "how connections get here: by the kernel (needs root), or clients that are told"}),
+                                 "help": "by the kernel (needs root), or from clients that know the proxy"}),
     "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT", "help": "where the explicit proxy listens"}),
     "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),
     "only_cgroup": (("--only-cgroup",), {"metavar": "PATH", "help": "capture this control group's connections only"}),
@@ -58,18 +59,20 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "command": (("command",), {"nargs": argparse.REMAINDER, "metavar": "-- CMD ...", "help": "the command to run"}),
     "url": (("url",), {"nargs": "?", "help": "the URL that would be asked for"}),
     "method": (("--method",), {"default": None, "help": "default: GET, or POST with a body"}),
-    "header": (("--header", "-H"), {"action": "append", "default": [], "metavar": "NAME: VALUE", "help": "a header; repeatable"}),
+    "header": (("--header", "-H"), {"action": "append", "default": [], "metavar": "HEADER",
+                                   "help": "\"Name: value\"; repeatable"}),
     "body_file": (("--body-file",), {**_FILE, "help": "the body that would be sent"}),
     "app": (("--app",), {"metavar": "PATH", "help": "the executable that would ask"}),
     "source": (("--source",), {"metavar": "URL", "help": "the page that the request comes from"}),
-    "type": (("--type",), {"metavar": "TYPE", "help": "the kind of resource: document, script, image, xmlhttprequest ..."}),
-    "requests": (("--requests",), {**_FILE, "help": "many requests: JSON lines with url, method, source_url, type ..."}),
+    "type": (("--type",), {"metavar": "TYPE", "help": "of resource: document, script, image, xmlhttprequest ..."}),
+    "requests": (("--requests",), {**_FILE, "help": "many requests: JSON lines with url, method, type ..."}),
     "paths": (("paths",), {"nargs": "+", "metavar": "FILE|DIR|-", "help": "what to scan; - is standard input"}),
     "follow": (("--follow", "-f"), {"action": "store_true", "help": "go on with new ones"}),
     "since": (("--since",), {"metavar": "TIME", "help": "not older than this: 90s, 10m, 2h, 3d or an ISO time"}),
     "host": (("--host",), {"help": "of this host and the names below it"}),
     "only_app": (("--app",), {"metavar": "TEXT", "help": "of programs whose path contains this"}),
-    "verdict": (("--verdict",), {"choices": ("pass", "allow", "alert", "block", "kill", "bypass"), "help": "with this verdict"}),
+    "verdict": (("--verdict",), {"choices": ("pass", "allow", "alert", "block", "kill", "bypass"),
+                                 "help": "with this verdict"}),
     "filter": (("--filter",), {"metavar": "ID", "help": "decided by this filter"}),
     "incident": (("--incident",), {"metavar": "ID", "help": "the one that a block page names"}),
     "limit": (("--limit",), {"type": count, "metavar": "N", "help": "the newest N"}),

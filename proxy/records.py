@@ -45,7 +45,7 @@ class Records:
     def untrusted(self, session: Session, reason: str) -> None:
         """The handshake with the client failed.  An alert about the certificate says that it does not trust our root,
         or pins another; a plain close says nothing, and is no decision."""
-        if "does not trust" in reason or "certificate" in reason or "unknown ca" in reason:
+        if reason.startswith("The client does not trust"):
             self._refused(session.connection, TLS, f"the client refused our certificate: {reason}")
 
     def unverified(self, session: Session, reason: str) -> None:

@@ -140,13 +140,15 @@ class RefusingStream(HttpStream):
     def refuse(self) -> Commands:
         """Answer the client in the origin's place, wherever the exchange stands, and give up the origin's side."""
         yield from self.answered()
-        if self.asked and self.server_state != self.state_done:
-            yield SendHttp(RequestProtocolError(self.stream_id, "refused", ErrorCode.CANCEL), self.flow.server_conn)
         decision = self.transfer.exchange.decision
         if self.transfer.refusal is None and decision is not None and decision.action is Action.KILL:
             yield from self.end(decision.reason)
             yield Abort()
             return
+        if self.head_given:
+            yield from self.cut(decision.reason if decision else "refused")
+            return
+        yield from self._leave_origin()
         self.flow.response = response = self._page()
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
         if self.flow.request.method != "HEAD" and response.raw_content:
@@ -155,6 +157,16 @@ class RefusingStream(HttpStream):
         if not self.request_ended:
             yield SendHttp(ResponseProtocolError(self.stream_id, "", ErrorCode.CANCEL), self.context.client)
         yield from self.end("")
+
+    def cut(self, reason: str) -> Commands:
+        """The response's head has left, so no page can be sent any more: both sides are cut, which the client sees."""
+        yield from self._leave_origin()
+        yield SendHttp(ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL), self.context.client)
+        yield from self.end(reason)
+
+    def _leave_origin(self) -> Commands:
+        if self.asked and self.server_state != self.state_done:
+            yield SendHttp(RequestProtocolError(self.stream_id, "refused", ErrorCode.CANCEL), self.flow.server_conn)
 
     def _page(self) -> http.Response:
         transfer, decision = self.transfer, self.transfer.exchange.decision

@@ -31,7 +31,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
             "vivaldi", "vivaldi-stable")
 FIREFOX = ("firefox", "firefox-esr", "thunderbird")
 #: Browsers hand a new window to a running instance, which is not ours to inspect: they get a profile of their own.
-PROFILES = {**dict.fromkeys(CHROMIUM, ("--user-data-dir={}",)), **dict.fromkeys(FIREFOX, ("--no-remote", "--profile", "{}"))}
+PROFILES = dict.fromkeys(CHROMIUM, ("--user-data-dir={}",)) | dict.fromkeys(FIREFOX, ("--no-remote", "--profile", "{}"))
 #: Words by which a command names a profile itself.
 NAMED = ("--user-data-dir", "--profile", "-profile", "-P")
 #: For programs that read them; upper and lower case both have their readers.
@@ -98,8 +98,8 @@ def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Tru
 @contextlib.contextmanager
 def _serving(launch: Launch, capture: "Capture", group: Path) -> Iterator[Launcher]:
     launch.instance = f"run_{os.getpid()}"
-    launch.plan = lambda port, _: Plan(capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic, capture.fail,
-                                       capture.loopback, capture.lan, "report")
+    launch.plan = lambda port, _: Plan(capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic,
+                                       capture.fail, capture.loopback, capture.lan, "report")
     launcher = Launcher(launch)
     try:
         launcher.start()
@@ -159,7 +159,7 @@ def _through_variables(launch: Launch, command: list[str], trust: Trust, tell: T
 
 def _attend(command: list[str], environment: dict[str, str], launcher: Launcher, tell: Tell,
             become: Callable[[], None] | None = None) -> int:
-    """Start the command and wait for it.  It has the terminal and its signals; a proxy that dies meanwhile is replaced."""
+    """Start the command and wait for it: it has the terminal and its signals.  A proxy that dies is replaced."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)      # not SIG_IGN, which the command would inherit
     process = subprocess.Popen(command, env=environment, preexec_fn=become)

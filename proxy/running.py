@@ -10,7 +10,7 @@ from redirector import release
 
 
 def place(state: Path, run_dir: str) -> Path:
-    """Where the note is.  Root's is not in the state folder: the proxy's user, whose that is, could have root end any process."""
+    """Where the note is.  Root's is not in the state folder, whose owner could make root end any process by it."""
     if os.geteuid() != 0:
         return state / "running.json"
     return Path(run_dir, f"{hashlib.sha256(os.fsencode(state)).hexdigest()[:16]}.running")

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -35,15 +36,24 @@ def scan(arguments: argparse.Namespace) -> int:
     """
     filters = _filters(arguments.policy)
     found = 0
-    for name, file in _files(arguments.paths):
-        for finding in _scan(filters, file):
-            found += 1
-            row = {"file": name, **finding}
-            print(json.dumps(row) if arguments.json else
-                  f"{name}: {row['kind']} at {row['offset']}: {row['sample']} ({row['filter']})")
+    for name in _names(arguments.paths):
+        try:
+            with open(name, "rb") if name != "-" else nullcontext(sys.stdin.buffer) as file:  # noqa: PTH123
+                for finding in _scan(filters, file):
+                    found += 1
+                    _show({"file": name, **finding}, as_json=arguments.json)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            print(f"{name}: {error.strerror}; not scanned", file=sys.stderr)
     if not arguments.json:
         print(f"{found} found" if found else "nothing found", file=sys.stderr)
     return 1 if found else 0
+
+
+def _show(row: dict[str, Any], *, as_json: bool) -> None:
+    text = f"{row['file']}: {row['kind']} at {row['offset']}: {row['sample']} ({row['filter']})"
+    print(json.dumps(row) if as_json else text)
 
 
 def _filters(policy: Path | None) -> dict[str, Scans]:
@@ -53,20 +63,13 @@ def _filters(policy: Path | None) -> dict[str, Scans]:
     return {item.rule.id: item.filter for item in loaded if isinstance(item.filter, Scans)}
 
 
-def _files(paths: list[str]) -> Iterator[tuple[str, BinaryIO]]:
+def _names(paths: list[str]) -> Iterator[str]:
+    """The files that are meant: of a folder, those below it; pipes and devices only where they are named."""
     for name in paths:
-        if name == "-":
-            yield "-", sys.stdin.buffer
-            continue
         path = Path(name)
-        if not path.exists():
+        if name != "-" and not path.exists():
             raise UsageError(f"{name}: no such file or folder")
-        for each in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            try:
-                with each.open("rb") as file:
-                    yield str(each), file
-            except OSError as error:
-                print(f"{each}: {error.strerror}; not scanned", file=sys.stderr)
+        yield from sorted(str(each) for each in path.rglob("*") if each.is_file()) if path.is_dir() else [name]
 
 
 def _scan(filters: dict[str, Scans], file: BinaryIO) -> Iterator[dict[str, Any]]:

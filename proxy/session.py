@@ -80,7 +80,8 @@ class Transfer:
             return None
         boundary = message_boundary(headers.get("content-type", ""))
         try:
-            return Body(scanners, headers.get("content-encoding", ""), exchange.note, boundary)
+            return Body(scanners, headers.get("content-encoding", ""), exchange.note, boundary,
+                        renew=lambda: exchange.scanners(hook))
         except Unscannable as error:
             for rule, _ in scanners:
                 if exchange.note(rule.failure(f"unscannable body: {error}")):
@@ -108,6 +109,7 @@ class Session:
     recorder: Recorder
     refused: Decision | None = None     # the whole connection is: every request gets the answer, nothing is dialled
     silent: bool = False                # the client waits for the origin to speak first
+    settled: bool = False               # it is known what the connection carries
     #: Plain requests to a proxy name their origin one by one: where that is, if it may be led there (else `Refusal`).
     find: Callable[[str, int], Awaitable[Address]] | None = None
     routes: dict[Address, Address] = field(default_factory=dict)        # what `find` said, so that it is asked once

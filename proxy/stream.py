@@ -12,9 +12,8 @@ from collections.abc import Iterable
 
 from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy.layers.http import (
-    RequestData, RequestEndOfMessage, RequestHeaders, RequestProtocolError, RequestTrailers, ResponseData,
-    ResponseEndOfMessage, ResponseHeaders, ResponseProtocolError, ResponseTrailers, SendHttp)
-from mitmproxy.proxy.layers.http._events import ErrorCode
+    RequestData, RequestEndOfMessage, RequestHeaders, RequestTrailers, ResponseData, ResponseEndOfMessage,
+    ResponseHeaders, ResponseTrailers, SendHttp)
 from mitmproxy.proxy.utils import ReceiveBuffer
 
 from proxy.body import Body
@@ -160,7 +159,7 @@ class Stream(RefusingStream):
         if body is not None:
             chunks, stop = body.end() if ended else body.feed(event.data)
             if stop:
-                yield from self._cut_response(stop.reason)
+                yield from self.cut(stop.reason)
                 return
         elif not ended:
             chunks = [event.data]
@@ -201,6 +200,7 @@ class Stream(RefusingStream):
     def send_response(self, already_streamed: bool = False) -> Commands:
         """mitmproxy keeps the end of an early answer back until the request has ended, too."""
         yield from super().send_response(already_streamed)
+        self.head_given = True
         if self.server_state == self.state_done and self.client_state != self.state_done:
             self._end_given = True
             yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
@@ -210,12 +210,6 @@ class Stream(RefusingStream):
             yield from self.drop()
         else:
             yield from super().flow_done()
-
-    def _cut_response(self, reason: str) -> Commands:
-        """The head has left, so no page can be sent any more: both sides are cut, which the client sees as an error."""
-        yield SendHttp(RequestProtocolError(self.stream_id, reason, ErrorCode.CANCEL), self.context.server)
-        yield SendHttp(ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL), self.context.client)
-        yield from self.end(reason)
 
 
 def _released(buffer: ReceiveBuffer, body: Body | None) -> bytes:

@@ -23,9 +23,9 @@ from proxy import confine
 SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
                   "/etc/ssl/ca-bundle.pem")
 #: Variables that name one file with all the roots to trust.
-BUNDLE_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE", "PIP_CERT",
-                    "CARGO_HTTP_CAINFO", "NIX_SSL_CERT_FILE", "HTTPLIB2_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-                    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE")
+BUNDLE_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE",
+                    "PIP_CERT", "CARGO_HTTP_CAINFO", "NIX_SSL_CERT_FILE", "HTTPLIB2_CA_CERTS",
+                    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE")
 #: Variables that name roots to trust besides the program's own.
 EXTRA_VARIABLES = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 #: A folder of roots by hash: it would be read instead of the bundle.
@@ -73,7 +73,8 @@ class Trust:
                     places = [self.user.home / place for place in DATABASES if (self.user.home / place).is_dir()]
                     if not places:
                         places, made = [self.user.home / DATABASES[0]], _make(self.user.home / DATABASES[0])
-                    copies = {place: self._database(self.own / f"nss-{number}", place) for number, place in enumerate(places)}
+                    for number, place in enumerate(places):
+                        copies[place] = self._database(self.own / f"nss-{number}", place)
                     self._database(self.own / "profile", None)
         except (OSError, ValueError) as error:
             tell(f"browsers will not trust the proxy: {error}")

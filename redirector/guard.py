@@ -59,7 +59,7 @@ def _ask(child: subprocess.Popen[bytes], question: bytes) -> str:
 
 
 def standing(run_dir: str, instance: str) -> list[release.Record]:
-    """The guards of this instance that live, from an earlier start too; those of other network namespaces are others."""
+    """The guards of this instance in this network namespace that live, from an earlier start too."""
     wanted = ("guard", instance, release.netns())
     return [record for record in release.status(run_dir) if (record.role, record.instance, record.netns) == wanted]
 

@@ -1,4 +1,5 @@
 """The lab, one for each module, and a state folder for each test."""
+
 import os
 import tempfile
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """A computer and an origin in network namespaces of their own, nginx on the origin, and lockgate on the computer."""
+
 import contextlib
 import json
 import os
@@ -9,17 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from redirector import release
+from tests.live.pki import certify
 
 #: Documentation prefixes (RFC 5737, RFC 3849). The blocked host has an address of its own, whose packets are counted.
 CLIENT, ORIGIN, BLOCKED, ORIGIN6 = "198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8:77::2"
@@ -79,7 +74,7 @@ class Lab:
         for name in ("www", "home", "run", "tmp"):
             (folder / name).mkdir()
         self.client, self.origin = f"lgl{os.getpid()}c", f"lgl{os.getpid()}o"
-        self._certificates()
+        certify([name for group in NAMES.values() for name in group], list(NAMES), folder)
         hosts = [f"{address} {' '.join(names)}" for address, names in NAMES.items()]
         (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *hosts, ""]))
         (folder / "www/index.html").write_text("<title>origin</title>hello from the origin")
@@ -91,8 +86,10 @@ class Lab:
         for name in (self.client, self.origin):
             sh(f"ip netns add {name} && ip -n {name} link set lo up")
         sh(f"ip link add lab0 netns {self.client} type veth peer name lab0 netns {self.origin}")
-        for name, addresses in ((self.client, (f"{CLIENT}/24", "2001:db8:77::1/64 nodad")),
-                                (self.origin, (f"{ORIGIN}/24", f"{BLOCKED}/24", f"{ORIGIN6}/64 nodad"))):
+        for name, addresses in (
+            (self.client, (f"{CLIENT}/24", "2001:db8:77::1/64 nodad")),
+            (self.origin, (f"{ORIGIN}/24", f"{BLOCKED}/24", f"{ORIGIN6}/64 nodad")),
+        ):
             for address in addresses:
                 sh(f"ip -n {name} address add {address} dev lab0")
             sh(f"ip -n {name} link set lab0 up")
@@ -107,58 +104,60 @@ class Lab:
         for name in (self.client, self.origin):
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
-    def _certificates(self) -> None:
-        """A root of the lab's own, which lockgate is told to trust, and a leaf for the origin's names."""
-        now = datetime.now(UTC)
-        root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab root")])
-
-        def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-            return (x509.CertificateBuilder().subject_name(name).issuer_name(root_name).public_key(public)
-                    .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
-                    .not_valid_after(now + timedelta(days=9)))
-
-        subject = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())
-        root = (builder(root_name, root_key.public_key())
-                .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-                .add_extension(x509.KeyUsage(key_cert_sign=True, **dict.fromkeys((
-                    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-                    "crl_sign", "encipher_only", "decipher_only"), False)), critical=True)
-                .add_extension(subject, critical=False).sign(root_key, hashes.SHA256()))
-        names = x509.SubjectAlternativeName(
-            [*(x509.DNSName(name) for group in NAMES.values() for name in group),
-             *(x509.IPAddress(ip_address(address)) for address in NAMES)])
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject)
-        leaf = (builder(x509.Name([]), key.public_key()).add_extension(names, critical=True)
-                .add_extension(issuer, critical=False).sign(root_key, hashes.SHA256()))
-        (self.folder / "roots.pem").write_bytes(root.public_bytes(serialization.Encoding.PEM))
-        (self.folder / "origin.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-        (self.folder / "origin.key").write_bytes(key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-
     # -- on the computer
 
     def inside(self, *command: object) -> list[str]:
         """The command in the computer's network, with its hosts file, seen by nobody else."""
         mount = f'mount --bind {self.folder}/hosts /etc/hosts; exec "$@"'
-        return [*map(str, ("nsenter", f"--net=/run/netns/{self.client}", "unshare", "--mount", "--propagation", "private",
-                           "sh", "-c", mount, "sh", *command))]
+        return [
+            *map(
+                str,
+                (
+                    "nsenter",
+                    f"--net=/run/netns/{self.client}",
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    mount,
+                    "sh",
+                    *command,
+                ),
+            )
+        ]
 
     @property
     def environment(self) -> dict[str, str]:
         """What a login gives, and no CA variable of the machine's."""
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"),
-                "LANG": "C.UTF-8"}
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "LANG": "C.UTF-8",
+        }
 
-    def call(self, *command: object, user: int | None = None, limit: float = 30, **more: Any) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *command: object, user: int | None = None, limit: float = 30, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
         if user is not None:
             command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command)
         more.setdefault("env", self.environment)
         return subprocess.run(self.inside(*command), capture_output=True, text=True, timeout=limit, **more)
 
     def curl(self, url: str, *more: object, user: int | None = None) -> subprocess.CompletedProcess[str]:
-        return self.call("curl", "-sS", "-m", "5", "--cacert", self.folder / "trusted.pem" if (
-            self.folder / "trusted.pem").exists() else self.folder / "roots.pem", *more, url, user=user)
+        return self.call(
+            "curl",
+            "-sS",
+            "-m",
+            "5",
+            "--cacert",
+            self.folder / "trusted.pem" if (self.folder / "trusted.pem").exists() else self.folder / "roots.pem",
+            *more,
+            url,
+            user=user,
+        )
 
     def status(self, url: str, *more: object, user: int | None = None) -> str:
         """What a client gets without checking certificates: `200`, `403` ..., or `refused`, `silence`."""
@@ -196,8 +195,12 @@ class Lab:
 
     def run(self, *command: object, state: Path, policy: Path, **more: Any) -> subprocess.CompletedProcess[str]:
         """`lockgate run` of a command, as root."""
-        return self.call(*self.lockgate("run", "--state", state, "--policy", policy, "--run-dir", self.folder / "run", "--",
-                                        *command), **more)
+        return self.call(
+            *self.lockgate(
+                "run", "--state", state, "--policy", policy, "--run-dir", self.folder / "run", "--", *command
+            ),
+            **more,
+        )
 
     def events(self, state: Path, *words: object) -> list[dict[str, Any]]:
         done = self.call(*self.lockgate("events", "--state", state, "--json", *words))
@@ -210,8 +213,13 @@ class Lab:
         rules = ("--policy", policy) if policy else ()
         command = self.lockgate("start", "--json", "--state", state, "--run-dir", self.folder / "run", *rules, *words)
         with (self.folder / "stderr").open("w") as complaints:
-            started = Started(self, state, subprocess.Popen(
-                self.inside(*command), stdout=subprocess.PIPE, stderr=complaints, text=True, env=self.environment))
+            started = Started(
+                self,
+                state,
+                subprocess.Popen(
+                    self.inside(*command), stdout=subprocess.PIPE, stderr=complaints, text=True, env=self.environment
+                ),
+            )
         try:
             started.ready = started.message("ready")
             yield started
@@ -219,7 +227,7 @@ class Lab:
         finally:
             started.process.kill()
             started.process.wait()
-            started.process.stdout.close()      # type: ignore[union-attr]
+            started.process.stdout.close()  # type: ignore[union-attr]
             release.release(str(self.folder / "run"))
 
 
@@ -235,7 +243,7 @@ class Started:
         assert self.process.stdout is not None
         while line := self.process.stdout.readline():
             if (message := json.loads(line))["type"] == kind:
-                return message      # type: ignore[no-any-return]
+                return message  # type: ignore[no-any-return]
         raise AssertionError(f"ended with {self.process.wait()}: {(self.lab.folder / 'stderr').read_text()}")
 
     def child(self, name: str) -> int:
@@ -248,7 +256,9 @@ class Started:
         raise AssertionError(f"no {name} is running")
 
     def guard(self) -> int:
-        return next((record.pid for record in release.status(str(self.lab.folder / "run")) if record.role == "guard"), 0)
+        return next(
+            (record.pid for record in release.status(str(self.lab.folder / "run")) if record.role == "guard"), 0
+        )
 
     def stop(self) -> None:
         """In order, where it has not been killed."""

@@ -1,7 +1,8 @@
-"""Clients without rest, as a program of its own: each request is a line, [began, seconds, whose certificate or what error].
+"""Clients without rest, as a program of its own: each request is a line, [began, seconds, outcome].
 
 python load.py HOST TRUSTED.pem THREADS
 """
+
 import http.client
 import json
 import ssl
@@ -33,7 +34,7 @@ def client() -> None:
         began = time.monotonic()
         outcome = ask(context)
         print(json.dumps([began, time.monotonic() - began, outcome]), flush=True)
-        time.sleep(0.05)        # or refusals, which come at once, would be all that a computer does
+        time.sleep(0.05)  # or refusals, which come at once, would be all that a computer does
 
 
 for _ in range(THREADS):

@@ -1,4 +1,5 @@
 """`lockgate start`: for a user or a control group; how it is stopped; what was open before it."""
+
 import os
 import subprocess
 from pathlib import Path
@@ -43,10 +44,13 @@ def test_stop_ends_it_from_elsewhere(lab, state):
 
 
 def test_older_connections_are_counted_and_go_on(lab, state):
-    holder = "import socket,time,sys; s=socket.create_connection((sys.argv[1],80)); print(1,flush=True); sys.stdin.read(1); " \
-             "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); print(s.recv(99)[:15])"
-    with subprocess.Popen(lab.inside("python3", "-c", holder, ORIGIN), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as older:
+    holder = (
+        "import socket,time,sys; s=socket.create_connection((sys.argv[1],80)); print(1,flush=True); sys.stdin.read(1); "
+        "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); print(s.recv(99)[:15])"
+    )
+    with subprocess.Popen(
+        lab.inside("python3", "-c", holder, ORIGIN), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as older:
         assert older.stdout.readline() == "1\n"
         with lab.start(state=state, policy=lab.policy("older.yaml")) as started:
             assert started.ready["existing"] == 1

@@ -1,10 +1,13 @@
 """`lockgate start` for the whole computer: what clients see."""
+
 import json
+import select
 import signal
+import subprocess
 
 import pytest
 
-from tests.live.lab import BLOCKED, ORIGIN
+from tests.live.lab import BLOCKED, ORIGIN, START, wait_for
 
 pytestmark = pytest.mark.live
 
@@ -15,16 +18,19 @@ def started(lab, tmp_path_factory):
         yield started
 
 
-@pytest.mark.parametrize(("url", "options", "answer"), [
-    pytest.param("https://origin.test/", (), "200", id="TLS"),
-    pytest.param("https://origin.test/", ("--http1.1",), "200", id="HTTP/1.1"),
-    pytest.param("https://six.test/", (), "200", id="IPv6"),
-    pytest.param("http://origin.test/", (), "200", id="plain HTTP"),
-    pytest.param(f"https://{ORIGIN}/", (), "200", id="an address, no name"),
-    pytest.param("https://blocked.test/", (), "403", id="blocked, TLS"),
-    pytest.param("http://blocked.test/", (), "403", id="blocked, plain"),
-    pytest.param("https://origin.test/post", ("-d", "card=4111 1111 1111 1111"), "403", id="a card number"),
-])
+@pytest.mark.parametrize(
+    ("url", "options", "answer"),
+    [
+        pytest.param("https://origin.test/", (), "200", id="TLS"),
+        pytest.param("https://origin.test/", ("--http1.1",), "200", id="HTTP/1.1"),
+        pytest.param("https://six.test/", (), "200", id="IPv6"),
+        pytest.param("http://origin.test/", (), "200", id="plain HTTP"),
+        pytest.param(f"https://{ORIGIN}/", (), "200", id="an address, no name"),
+        pytest.param("https://blocked.test/", (), "403", id="blocked, TLS"),
+        pytest.param("http://blocked.test/", (), "403", id="blocked, plain"),
+        pytest.param("https://origin.test/post", ("-d", "card=4111 1111 1111 1111"), "403", id="a card number"),
+    ],
+)
 def test_what_clients_get(lab, started, url, options, answer):
     assert lab.status(url, *options) == answer
 
@@ -47,12 +53,39 @@ def test_an_inspected_host_has_our_certificate_and_a_bypassed_one_its_own(lab, s
 
 def test_quic_is_refused_at_once(lab, started):
     before = lab.packets("quic")
-    script = ("import socket, sys, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); began = time.time()\n"
-              "s.connect((sys.argv[1], 443))\n"
-              "try: s.send(b'initial'); s.recv(1)\n"
-              "except OSError as error: print(type(error).__name__, time.time() - began < 0.5)")
-    assert lab.call("python3", "-c", script, ORIGIN).stdout in ("PermissionError True\n", "ConnectionRefusedError True\n")
+    script = (
+        "import socket, sys, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "s.settimeout(5); began = time.time(); s.connect((sys.argv[1], 443))\n"
+        "try: s.send(b'initial'); s.recv(1)\n"
+        "except OSError as error: print(type(error).__name__, time.time() - began < 0.5)"
+    )
+    assert lab.call("python3", "-c", script, ORIGIN).stdout in (
+        "PermissionError True\n",
+        "ConnectionRefusedError True\n",
+    )
     assert lab.packets("quic") == before
+
+
+def test_events_are_followed_and_found(lab, started):
+    words = ("events", "--state", started.state, "--follow", "--json", "--verdict", "block", "--host", "blocked.test")
+    with subprocess.Popen(lab.inside(*lab.lockgate(*words)), stdout=subprocess.PIPE, text=True) as following:
+        try:
+            assert wait_for(lambda: followed(lab, following), START)
+            event = json.loads(following.stdout.readline())
+        finally:
+            following.terminate()
+    incident = event["lockgate"]["incident"]
+    found = lab.events(
+        started.state, "--incident", incident.lower(), "--filter", "no-go", "--app", "curl", "--since", "1m"
+    )
+    assert [each["lockgate"]["incident"] for each in found] == [incident]
+    assert lab.events(started.state, "--app", "wget") == []
+
+
+def followed(lab, following):
+    """Something has been written; there is no telling when the command began to look."""
+    lab.status("https://blocked.test/")
+    return select.select([following.stdout], [], [], 0.5)[0]
 
 
 def test_status_says_what_runs(lab, started):

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any
 
 import h11
 import pytest
+
+with warnings.catch_warnings(action="ignore"):      # pyparsing's, about mitmproxy's use of it
+    import mitmproxy.master  # noqa: F401
 
 from proxy import sinks
 from proxy.config import Config
@@ -54,7 +58,12 @@ class Proxy:
         raise AssertionError(f"no {kind!r} within {limit} s")
 
     def reload(self, policy: str) -> None:
-        self.policy.write_text(policy)
+        assert self.process.stdout is not None
+        while select.select([self.process.stdout], [], [], 0)[0]:      # the watch may have been as quick as the signal
+            self.process.stdout.readline()
+        new = self.policy.with_suffix(".new")
+        new.write_text(policy)
+        new.replace(self.policy)
         self.process.send_signal(signal.SIGHUP)
 
     def memory(self) -> int:

@@ -180,3 +180,18 @@ def test_everything_is_released_at_a_boundary():
     assert body.feed(b"data: hello\n\n") == ([b"data: hello\n\n"], None)
 
 
+
+
+@pytest.mark.parametrize("kind", SCANNERS)
+def test_short_message_is_judged_before_it_is_released(kind):
+    """The end of a message is the end of a text; the next one has scanners of its own."""
+    filter_class, value = SCANNERS[kind]
+
+    def scanners():
+        return [(rule(), filter_class().requestbody(flow()))]
+
+    body = Body(scanners(), "", lambda d: d.action is not Action.ALERT, message_boundary("text/event-stream"), scanners)
+    assert body.feed(b"data: one\n\n") == ([b"data: one\n\n"], None)
+    chunks, stop = body.feed(b"data: [" + value + b"] \n\n")
+    assert chunks == []
+    assert stop is not None

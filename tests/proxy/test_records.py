@@ -96,6 +96,8 @@ def test_connection(record, verdict, decision, expected):
 @pytest.mark.parametrize(("reason", "count"), [
     ("The client does not trust the proxy's certificate for a.example (tlsv1 alert unknown ca)", 1),
     ("connection closed early", 0),
+    ("The client disconnected during the handshake. If this happens consistently for a.example, this may indicate that "
+     "the client does not trust the proxy's certificate.", 0),
 ])
 def test_a_plain_close_is_no_decision(record, reason, count):
     events = record(lambda records: records.untrusted(Session(CONNECTION, lambda: None, records), reason))

@@ -31,7 +31,8 @@ LONGEST = Process(
     2**32 - 1, '"' * MAX_USER, 2**31, '"' * MAX_EXE, ('"' * (MAX_CMDLINE - 1),), (2**31,) * MAX_PARENTS, 1e9 / 3,
     '"' * MAX_CGROUP, ended=False)
 MESSAGES = [
-    Start("default", "/run/lockgate", PLAN), Start("default", "/run/lockgate", None), Ready("nftables", 17, cut=True), Failed("no nft:\napt install nftables"),
+    Start("default", "/run/lockgate", PLAN), Start("default", "/run/lockgate", None),
+    Ready("nftables", 17, cut=True), Failed("no nft:\napt install nftables"),
     Heartbeat(), Stop(), Lookup(0, ("10.0.0.1", 40000), ("2001:db8::1", 443)), Owner(2**53, PROCESS), Owner(1, None),
     Owner(2, LONGEST), Failed('"' * MAX_REASON),
     Start("x" * 32, "/" + "r" * (MAX_EXE - 1),

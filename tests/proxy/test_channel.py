@@ -1,0 +1,108 @@
+"""The proxy's end of the control channel, against a redirector that only observes."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager, closing, suppress
+
+import pytest
+
+from addons.connection import Process
+from proxy import channel as module
+from proxy.channel import Channel, Lost, described, own_lookup
+from redirector import wire
+
+
+@asynccontextmanager
+async def redirector(tmp_path):
+    """The channel, the task that serves it, and the process at the other end."""
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "redirector"], stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL
+        )
+        theirs.close()
+        ours.sendall(wire.encode(wire.Start("t", str(tmp_path), None)))
+        channel = Channel(ours)
+        task = asyncio.create_task(channel.run())
+        try:
+            assert await asyncio.wait_for(asyncio.shield(channel.ready), 10) == wire.Ready("none", 0, False)
+            yield channel, task, process
+        finally:
+            process.kill()
+            process.wait()
+            with suppress(Lost):
+                await task
+
+
+@pytest.fixture
+def connection():
+    """A connection of this process: client and server address."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        closing(socket.create_connection(server.getsockname())) as client,
+    ):
+        yield client.getsockname(), server.getsockname()
+
+
+def test_it_knows_whose_connection_it_is(tmp_path, connection):
+    async def ask():
+        async with redirector(tmp_path) as (channel, _, _):
+            return await asyncio.gather(channel.owner(*connection), channel.owner(("127.0.0.1", 1), ("127.0.0.1", 2)))
+
+    ours, nobody = asyncio.run(ask())
+    assert (ours.pid, ours.uid, nobody) == (os.getpid(), os.getuid(), None)
+    assert ours.parents[0] == str(os.getppid())
+
+
+def test_without_a_redirector_its_own_eyes_serve(connection):
+    async def ask():
+        return await own_lookup(*connection)
+
+    assert asyncio.run(ask()).pid == os.getpid()
+
+
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_redirector_that_goes_or_hangs_is_lost(tmp_path, monkeypatch, death):
+    monkeypatch.setattr(module, "SILENCE_LIMIT", 0.5)
+
+    async def lose():
+        async with redirector(tmp_path) as (_, task, process):
+            process.send_signal(death)
+            with pytest.raises(Lost):
+                await asyncio.wait_for(asyncio.shield(task), 2)
+
+    asyncio.run(lose())
+
+
+def test_stop_ends_it_in_order(tmp_path):
+    async def stop():
+        async with redirector(tmp_path) as (channel, task, process):
+            channel.stop()
+            with pytest.raises(Lost):
+                await task
+            return process.wait(5)
+
+    assert asyncio.run(stop()) == 0
+
+
+def test_what_it_cannot_do_is_told(tmp_path):
+    async def fail():
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(wire.encode(wire.Failed("apt install nftables")))
+            with pytest.raises(Lost, match="apt install nftables"):
+                await Channel(ours).run()
+
+    asyncio.run(fail())
+
+
+def test_described():
+    found = wire.Process(65534, "", 7, "/bin/x", ("x", "y"), (3, 1), 1.0, "/user.slice")
+    assert described(found) == Process(
+        pid=7, exe="/bin/x", cmdline=("x", "y"), user="nobody", uid=65534, parents=("3", "1"), cgroup="/user.slice"
+    )
+    assert described(None) is None

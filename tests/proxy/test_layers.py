@@ -1,0 +1,136 @@
+"""Streams that never end, and what a connection is taken for by its first bytes."""
+
+import struct
+import time
+
+import pytest
+
+from proxy.layers import looks_like_http
+from tests.proxy.conftest import running
+
+KEY = b"AKIA" + b"4QXB7ZKLMRTW2NPD"
+POLICY = """\
+version: 1
+tls: {{upstream: {{trusted_ca: {roots}}}}}
+limits: {{answer: 1, hello: 1}}
+filters:
+  - {{id: no-secrets, use: secrets.Secrets}}
+  - {{id: downloads, use: ./mine.py:Downloads}}
+"""
+FILTERS = """
+class Downloads:
+    def responsebody(self, flow): return lambda piece: None
+"""
+GRPC = (("content-type", "application/grpc"), ("te", "trailers"))
+
+
+@pytest.fixture(scope="module")
+def proxy(folder, origin):
+    with running(folder / "worker", POLICY.format(roots=origin.roots), FILTERS) as started:
+        yield started
+
+
+@pytest.mark.parametrize(("data", "expected"), [
+    (b"GET / HTTP/1.1\r\n", True),
+    (b"GET ", True),
+    (b"\r\nPOST /", True),
+    (b"PROPFIND / HTTP/1.1\r\n", True),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", True),
+    (b"X" * 9000, True),
+    (b"PROPFIND /", None),
+    (b"GE", None),
+    (b"", None),
+    (b"EHLO example.test\r\n", False),
+    (b"SSH-2.0-x\r\n", False),
+    (b"\0\1\2", False),
+    (b"hello", False),
+])
+def test_looks_like_http(data, expected):
+    assert looks_like_http(data) is expected
+
+
+def message(body):
+    return b"\0" + struct.pack(">I", len(body)) + body
+
+
+def echo(server, stream):
+    """Answer every message when it has come, not before, not later."""
+    server.h2.send_headers(stream, [(":status", "200"), *GRPC[:1]])
+    receive, got = server._on, bytearray()
+
+    def on(event):
+        before = len(server.origin.record)
+        receive(event)
+        if getattr(event, "stream_id", None) == stream:
+            got.extend(server.origin.record[before:])
+            while len(got) >= 5 and len(got) >= 5 + (size := struct.unpack(">I", got[1:5])[0]):
+                server.h2.send_data(stream, bytes(got[: 5 + size]))
+                del got[: 5 + size]
+            if stream in server.ended:
+                server.h2.send_headers(stream, [("grpc-status", "0")], True)
+
+    server._on = on
+
+
+def test_grpc_never_stalls(proxy, h2_origin):
+    """Each message is answered before the next is sent, however small; the trailers come through."""
+    h2_origin.h2_paths["/echo"] = echo
+    client = proxy.h2(h2_origin)
+    stream = client.request("/echo", "POST", end=False, headers=GRPC)
+    while not client.answers[stream].status:
+        assert client.pump(2)       # the answer begins before the request has
+    got = b""
+    for size in (0, 1, 100, 5000, 70_000, 3):
+        client.send(stream, message(b"m" * size))
+        got += message(b"m" * size)
+        while client.answers[stream].body != got:
+            assert client.pump(2)
+    client.send(stream, b"", end=True)
+    assert client.wait(stream).headers["grpc-status"] == "0"
+
+
+def test_secret_in_a_later_message(proxy, h2_origin):
+    h2_origin.h2_paths["/echo"] = echo
+    client = proxy.h2(h2_origin)
+    stream = client.request("/echo", "POST", end=False, headers=GRPC)
+    client.send(stream, message(b"hello"))
+    while not client.answers[stream].body:
+        assert client.pump(2)
+    client.send(stream, message(KEY + b" "))
+    answer = client.wait(stream)
+    assert answer.reset is not None     # the head of the answer had left
+    assert KEY[:5] not in h2_origin.record
+
+
+def test_events_never_stall(proxy, origin):
+    def act(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        for number in range(5):
+            sock.sendall(b"data: %d\n\n" % number)
+            sock.recv(1)        # the next one only when this one has been seen
+
+    origin.paths["/events"] = act
+    origin.recv = lambda sock: sock.recv(65536)
+    with proxy.tls(origin) as sock:
+        sock.settimeout(2)
+        sock.sendall(b"POST /events HTTP/1.1\r\nhost: origin.test\r\ntransfer-encoding: chunked\r\n"
+                     b"content-type: text/event-stream\r\n\r\n")
+        got = b""
+        for number in range(5):
+            while b"data: %d\n\n" % number not in got:
+                got += sock.recv(4096)
+            sock.sendall(b"2\r\n\n\n\r\n")
+
+
+def test_slow_stream_goes_on(proxy, origin):
+    """Longer than any answer may take to begin."""
+    def act(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(4):
+            time.sleep(0.5)
+            sock.sendall(b"1\r\nx\r\n")
+        sock.sendall(b"0\r\n\r\n")
+
+    origin.paths["/slow"] = act
+    answer = proxy.ask(origin, b"GET /slow HTTP/1.1\r\nhost: origin.test\r\n\r\n")
+    assert (answer.body, answer.ended) == (b"xxxx", True)

@@ -85,7 +85,7 @@ class Rule:
             result = limited(self.deadline, hook, *args)
         except Missed:
             return self.missed()
-        except BaseException as error:  # noqa: BLE001 a filter's SystemExit must not end the proxy either
+        except BaseException as error:
             return self.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
         self.misses = 0
         return result
@@ -169,7 +169,7 @@ class Exchange:
             return rule.missed()
         except asyncio.CancelledError:      # the connection has ended, not the filter
             raise
-        except BaseException as error:  # noqa: BLE001 as in `guarded`
+        except BaseException as error:
             return rule.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
 
     def _acted(self, rule: Rule, before: http.Response | None) -> bool:
@@ -214,7 +214,7 @@ def stepwise(seconds: float, awaitable: Awaitable[object]) -> Generator[Any, Any
         error = None
         try:
             yield waits_for
-        except BaseException as raised:  # noqa: BLE001 it is for the one who awaits
+        except BaseException as raised:
             error = raised
 
 

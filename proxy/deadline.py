@@ -45,8 +45,11 @@ class _Clock:
         self.idle = 0 if self.calls or self.limit is not None else self.idle + 1
         self.calls = 0
         if self.idle > IDLE_TICKS:
-            self.ticking = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.stop()
+
+    def stop(self) -> None:
+        self.ticking = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def start(self) -> None:
         self.ticking, self.idle = True, 0
@@ -60,6 +63,10 @@ if hasattr(signal, "setitimer"):
     def prepare() -> None:
         """Claim SIGALRM; call once, in the main thread."""
         signal.signal(signal.SIGALRM, _clock.tick)
+
+    def rest() -> None:
+        """No call will come: an event loop that is closed must not be told of a tick."""
+        _clock.stop()
 
     def limited[**P, R](seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in the main thread, or raise `Missed` when it has used up its `seconds`."""
@@ -77,6 +84,9 @@ else:  # Windows: a watcher thread; it cannot cut a call that stays in C, such a
 
     def prepare() -> None:
         """Nothing to claim here."""
+
+    def rest() -> None:
+        """Nothing ticks here."""
 
     def limited[**P, R](seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, or raise `Missed` in it when `seconds` have passed."""

@@ -14,7 +14,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
+from proxy import lean  # noqa: F401 before mitmproxy's addons
+
+# isort: split
 from mitmproxy import addonmanager, master, options
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import commands, events, layer, mode_specs, server
@@ -61,15 +63,15 @@ class Abort(commands.Command):
 def lean_options(roots: str) -> tuple[master.Master, options.Options]:
     """Return a master without addons and the options that the layers read; `roots` is the upstream trust bundle."""
     opts = options.Options()
-    lean = master.Master(opts)
-    loader = addonmanager.Loader(lean)
+    bare = master.Master(opts)
+    loader = addonmanager.Loader(bare)
     Proxyserver().load(loader)      # the layers' options are defined there
     Tls.load(Tls.__new__(Tls), loader)
     opts.update(
         connection_strategy="lazy", rawtcp=False, validate_inbound_headers=True, tcp_timeout=IDLE_LIMIT,
         ssl_verify_upstream_trusted_ca=roots, ciphers_client=CIPHERS, ciphers_server=CIPHERS,
         http2_ping_keepalive=0)     # a ping timer a connection, for origins that do not need it
-    return lean, opts
+    return bare, opts
 
 
 class Handler(Transports):
@@ -185,7 +187,8 @@ class Handler(Transports):
     def _hook_done(self, hook: commands.StartHook, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled() or task.exception():
-            log.error("a hook failed; the connection is closed", exc_info=None if task.cancelled() else task.exception())
+            why = None if task.cancelled() else task.exception()
+            log.error("a hook failed; the connection is closed", exc_info=why)
             self._crash()
         elif hook.blocking:
             self.deliver(events.HookCompleted(hook))

@@ -10,12 +10,15 @@ from addons.verdict import Action
 from proxy import answers
 from proxy.chain import Decision
 from proxy.engine import Hook
-from proxy.explicit import Refusal
 from proxy.events import incident
+from proxy.explicit import Refusal
 from proxy.hosts import Disagreement, agreed_host
 from proxy.layers import next_layer
 from proxy.session import Session, Transfer
 from proxy.tlsface import Tls
+
+#: The one extension of WebSocket that we can take off (RFC 7692).
+DEFLATE = "permessage-deflate"
 
 
 async def requestheaders(session: Session, flow: http.HTTPFlow) -> None:
@@ -58,6 +61,8 @@ def _acceptable(session: Session, request: http.Request) -> str:
     if request.headers.get("upgrade", "websocket").lower() != "websocket":
         del request.headers["upgrade"]      # to nothing that we could read (RFC 9110, 7.8: it may be ignored)
         request.headers.pop("http2-settings", None)
+    if request.headers.get("sec-websocket-extensions", DEFLATE).partition(";")[0].strip().lower() != DEFLATE:
+        del request.headers["sec-websocket-extensions"]     # messages in them could not be read
     return host
 
 

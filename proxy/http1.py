@@ -11,8 +11,13 @@ from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
-    RequestHeaders, RequestProtocolError, ResponseEndOfMessage, ResponseHeaders, ResponseProtocolError,
-    ResponseTrailers)
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+)
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_body_reader
@@ -166,7 +171,8 @@ class ClientSide(_Side, Http1Server):
     def send(self, event: HttpEvent) -> Commands:
         match event:
             case ResponseHeaders() if event.response.status_code == 100:
-                yield commands.SendData(self.conn, http1.assemble_response_head(event.response))
+                head = http1.assemble_response_head(event.response)
+                yield commands.SendData(self.conn, head)
             case ResponseProtocolError():
                 if self.response and not self.response_done and not _framed(self.response):
                     yield Abort()       # a plain close would look like the end of the body
@@ -194,6 +200,7 @@ class OriginSide(_Side, Http1Client):
     """The origin's side: interim answers are passed over, heads are bounded, early answers are understood."""
 
     retiring = False
+    _served = False     # whether it has answered a request
 
     @property
     def busy(self) -> bool:
@@ -201,7 +208,9 @@ class OriginSide(_Side, Http1Client):
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         if isinstance(event, events.ConnectionClosed):
-            yield from self.broken(self.conn.error or "it closed the connection without an answer", True)
+            # On a connection that served before, clients know this, and try again on a new one (RFC 9112, 9.3.1).
+            code = ErrorCode.CANCEL if self._served else ErrorCode.GENERIC_SERVER_ERROR
+            yield from self._fail(self.conn.error or "it closed the connection without an answer", code)
             return
         if self.request is None or self.stream_id is None:      # nobody asked
             yield commands.CloseConnection(self.conn)
@@ -232,13 +241,16 @@ class OriginSide(_Side, Http1Client):
         yield from self.state(event)
 
     def broken(self, why: str, closed: bool) -> Commands:
+        yield from self._fail(why, ErrorCode.GENERIC_SERVER_ERROR)
+
+    def _fail(self, why: str, code: ErrorCode) -> Commands:
         self.state = self.done
         yield commands.CloseConnection(self.conn)
         if self.stream_id is not None:
-            yield ReceiveHttp(ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
+            yield ReceiveHttp(ResponseProtocolError(self.stream_id, why, code))
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> Commands:
-        retiring = self.retiring
+        retiring, self._served = self.retiring, self._served or response
         yield from super().mark_done(request=request, response=response)
         if self.response_done and not self.request_done:
             self.state = self.answered_early

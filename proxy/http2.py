@@ -6,9 +6,11 @@ memory.  Here every stream has a window of its own, and its bytes are acknowledg
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import h2.connection
 import h2.errors
@@ -20,13 +22,16 @@ from mitmproxy.proxy.layers.http import ResponseProtocolError
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode
 from mitmproxy.proxy.layers.http._http2 import Http2Client, Http2Connection, Http2Server
-from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
+from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection, SendH2Data
 
 from proxy.session import Session
 
 #: Bytes that one stream, and all of a connection together, may have under way to us: 2 MiB carry 160 Mbit/s over
 #: 100 ms, and what is stuck inside us stays within 16 MiB a connection.
 STREAM_WINDOW, CONNECTION_WINDOW = 2 * 1024 * 1024, 16 * 1024 * 1024
+
+#: Streams that a client may reset within a second (CVE-2023-44487): as many as it may have open.
+MAX_RESETS = 100
 
 type Commands = layer.CommandGenerator[None]
 #: Says whether what arrives on a stream (the client's number of it) can be passed on at once.
@@ -58,6 +63,13 @@ class Frames(BufferedH2Connection):
     def initiate_connection(self) -> None:
         h2.connection.H2Connection.initiate_connection(self)
         self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
+
+    def send_data(self, stream_id: int, data: Any, end_stream: bool = False, pad_length: None = None) -> None:
+        """A peer may shrink a window below zero (RFC 9113, 6.9.2), of which mitmproxy does not think."""
+        if 0 < len(data) <= self.max_outbound_frame_size and self.local_flow_control_window(stream_id) <= 0:
+            self.stream_buffers[stream_id].append(SendH2Data(data, end_stream))
+        else:
+            super().send_data(stream_id, data, end_stream)
 
     def acknowledge_received_data(self, acknowledged_size: int, stream_id: int) -> None:
         if self._side.has_room(stream_id):
@@ -101,6 +113,18 @@ class _Side(Http2Connection):
         """Bytes that the peer's windows keep back."""
         return sum(len(chunk.data) for chunk in self.h2_conn.stream_buffers.get(stream_id, ()))
 
+    def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
+        """A reset that came in one read with the end before it is lost on mitmproxy: the stream is closed by then."""
+        if isinstance(event, h2.events.StreamReset) and event.stream_id not in self.streams and \
+                self.knows(event.stream_id):
+            yield ReceiveHttp(self.ReceiveProtocolError(event.stream_id, "the stream was reset", ErrorCode.CANCEL))
+            return False
+        return (yield from super().handle_h2_event(event))
+
+    def knows(self, stream_id: int) -> bool:
+        """Has this stream been used?"""
+        return True
+
     def close_connection(self, msg: str) -> Commands:
         self.h2_conn.owed.clear()
         yield from super().close_connection(msg)
@@ -126,6 +150,7 @@ class ClientSide(_Side, Http2Server):
         self.prepare(room)
         self._limit = commands.RequestWakeup(session.rules().policy.limits.hello)
         self._used = False
+        self._resets: deque[float] = deque(maxlen=MAX_RESETS)
 
     def _handle_event(self, event: events.Event) -> Commands:
         match event:
@@ -146,7 +171,15 @@ class ClientSide(_Side, Http2Server):
             return False
         if isinstance(event, h2.events.RequestReceived):
             self._used = True
+        if isinstance(event, h2.events.StreamReset) and self._too_many_resets():
+            yield from self.protocol_error("too many streams were reset", h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+            return True
         return (yield from super().handle_h2_event(event))
+
+    def _too_many_resets(self) -> bool:
+        """Requests that are taken back at once cost the sender nothing, and us a walk through the filters."""
+        self._resets.append(now := time.monotonic())
+        return len(self._resets) == MAX_RESETS and now - self._resets[0] < 1
 
     def _answered(self, stream_id: int) -> bool:
         """Has the whole response been given, if perhaps not yet sent?"""
@@ -175,6 +208,9 @@ class OriginSide(_Side, Http2Client):
 
     def has_room(self, stream_id: int) -> bool:
         return self._room(self.their_stream_id.get(stream_id, 0))
+
+    def knows(self, stream_id: int) -> bool:
+        return stream_id in self.their_stream_id
 
     def backlog(self, stream_id: int) -> int:
         """A stream that waits in the queue for its turn has the whole of what came so far."""

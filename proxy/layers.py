@@ -12,7 +12,12 @@ from mitmproxy.proxy import commands, events, layer, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, TCPLayer
 from mitmproxy.proxy.layers.http import (
-    GetHttpConnection, GetHttpConnectionCompleted, HttpLayer, HTTPMode, RegisterHttpConnection)
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
+    HttpLayer,
+    HTTPMode,
+    RegisterHttpConnection,
+)
 from OpenSSL import SSL
 
 from proxy import http1, http2
@@ -54,7 +59,7 @@ class Top(layer.Layer):
 
 
 class ClientTls(ClientTLSLayer):
-    """mitmproxy's, which closes without saying so: clients could not tell a response's end from a cut (RFC 8446, 6.1)."""
+    """mitmproxy's, but its close is announced: clients must tell a response's end from a cut (RFC 8446, 6.1)."""
 
     def send_close(self, command: commands.CloseConnection) -> Commands:
         if self.tls is not None and self.tunnel_state is tunnel.TunnelState.OPEN:
@@ -121,14 +126,15 @@ class Relay(TCPLayer):
         session.settled = True
 
     def relay_messages(self, event: events.Event) -> Commands:
-        if self._first is not None and isinstance(event, events.DataReceived) and event.connection is self.context.client:
+        client = self.context.client
+        if self._first is not None and isinstance(event, events.DataReceived) and event.connection is client:
             self._first += event.data
             is_http = looks_like_http(self._first)
             if starts_like_tls_record(self._first) or is_http:
                 self._session.recorder.uninspectable(self._session.connection, "TLS or HTTP after a silence")
-                self._handle_event = self.done  # type: ignore[method-assign]
+                self._handle_event = self.done
                 yield commands.CloseConnection(self.context.server)
-                yield commands.CloseConnection(self.context.client)
+                yield commands.CloseConnection(client)
                 return
             if is_http is None:
                 return
@@ -169,7 +175,8 @@ class Http(HttpLayer):
 
     def make_side(self, context: Context) -> layer.Layer:
         """Make the origin's side for a connection that is established."""
-        side = http2.OriginSide(context, self._room_below) if context.server.alpn == b"h2" else http1.OriginSide(context)
+        is_h2 = context.server.alpn == b"h2"
+        side = http2.OriginSide(context, self._room_below) if is_h2 else http1.OriginSide(context)
         self.sides[context.server] = side
         return side
 

@@ -20,10 +20,10 @@ from proxy import destination, explicit
 from proxy.chain import Decision
 from proxy.destination import Address
 from proxy.engine import Handler, Hook
+from proxy.events import incident
 from proxy.gate import judge
 from proxy.hello import MAX_HELLO, BadHello, ClientHello, Incomplete, parse
 from proxy.layers import top
-from proxy.events import incident
 from proxy.records import Records
 from proxy.session import Rules, Session
 from proxy.splice import splice

@@ -10,8 +10,18 @@ from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
-    DropStream, HttpErrorHook, HttpRequestHeadersHook, HttpStream, RequestData, RequestProtocolError, ResponseData, ResponseEndOfMessage,
-    ResponseHeaders, ResponseProtocolError, SendHttp)
+    DropStream,
+    HttpErrorHook,
+    HttpRequestHeadersHook,
+    HttpStream,
+    RequestData,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
 from mitmproxy.proxy.layers.http._events import ErrorCode
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
@@ -80,6 +90,8 @@ class RefusingStream(HttpStream):
         assert response is not None
         try:
             validate_headers(response)
+            if response.status_code == 101 and "upgrade" not in self.flow.request.headers:
+                raise ValueError("nobody asked for another protocol")
             if any(b"\0" in value or b"\r" in value or b"\n" in value for _, value in response.headers.fields):
                 raise ValueError("a header field holds a NUL, CR or LF")
         except ValueError as error:
@@ -206,7 +218,7 @@ class RefusingStream(HttpStream):
 
     def _close_websocket(self, child: WebsocketLayer, code: int, reason: str) -> Commands:
         client = self.context.client
-        self._handle_event = self.state_errored  # type: ignore[method-assign]
+        self._handle_event = self.state_errored  # type: ignore[method-assign,assignment]
         for side, frame in websocket.closing(child, code, reason):
             if side.conn is client:
                 yield SendHttp(ResponseData(self.stream_id, frame), client)

@@ -39,6 +39,8 @@ PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "http
 LOCAL = "localhost,127.0.0.1,::1"
 #: Control groups of runs: the rest of the name is the launcher's pid.
 GROUP = "lockgate-"
+#: Signals that ask to end: they are the command's, once there is one.
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 #: Seconds for what the command left running to end, once killed.
 KILL_LIMIT = 2.0
 
@@ -52,7 +54,7 @@ def run(launch: Launch, capture: "Capture", command: list[str], tell: Tell) -> i
     """
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"{command[0]}: no such program")
-    for number in (signal.SIGTERM, signal.SIGHUP):      # tidy up, also before the command is there to have them
+    for number in ENDING:       # tidy up, also before the command is there to have them
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     user = invoking()
     with tempfile.TemporaryDirectory(prefix="lockgate-run-", ignore_cleanup_errors=True) as name:
@@ -162,9 +164,14 @@ def _attend(command: list[str], environment: dict[str, str], launcher: Launcher,
     """Start the command and wait for it: it has the terminal and its signals.  A proxy that dies is replaced."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)      # not SIG_IGN, which the command would inherit
+    early: list[int] = []
+    for number in ENDING:
+        signal.signal(number, lambda number, _: early.append(number))
     process = subprocess.Popen(command, env=environment, preexec_fn=become)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, lambda number, _: process.send_signal(number))
+    for each in early:          # came while the command was being started
+        process.send_signal(each)
 
     def hear(message: dict[str, Any]) -> None:
         if message["type"] in ("restarting", "restart-failed", "reload-failed"):

@@ -125,7 +125,8 @@ class Session:
 
     def refuse(self, reason: str, incident: str) -> None:
         """Record that something was refused before it became a request."""
-        self.recorder.connection(self.connection, "block", Decision(Action.BLOCK, "lockgate", reason), incident=incident)
+        decision = Decision(Action.BLOCK, "lockgate", reason)
+        self.recorder.connection(self.connection, "block", decision, incident=incident)
 
     def of(self, flow: http.HTTPFlow) -> Transfer:
         return self.transfers[flow.id]

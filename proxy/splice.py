@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 #: Bytes moved at once: what one TLS record burst of a fast download brings.
 CHUNK = 256 * 1024
@@ -44,15 +45,14 @@ async def splice(client: socket.socket, origin: socket.socket, first: bytes) -> 
         while (left := last + IDLE_LIMIT - loop.time()) > 0:
             await asyncio.sleep(left)
 
-    ways = [asyncio.ensure_future(move(client, origin, upload=True)),
-            asyncio.ensure_future(move(origin, client, upload=False))]
+    both = asyncio.gather(move(client, origin, upload=True), move(origin, client, upload=False))
     watcher = asyncio.ensure_future(watch())
-    both = asyncio.gather(*ways)
+    ends: list[asyncio.Future[Any]] = [both, watcher]
     try:
-        await asyncio.wait([both, watcher], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (*ways, watcher):
-            task.cancel()
+        for end in ends:
+            end.cancel()
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await both
     return moved

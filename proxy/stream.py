@@ -8,12 +8,18 @@ request cancelled, the client gets the real answer.
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
-from collections.abc import Iterable
-
 from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy.layers.http import (
-    RequestData, RequestEndOfMessage, RequestHeaders, RequestTrailers, ResponseData, ResponseEndOfMessage,
-    ResponseHeaders, ResponseTrailers, SendHttp)
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseTrailers,
+    SendHttp,
+)
 from mitmproxy.proxy.utils import ReceiveBuffer
 
 from proxy.body import Body
@@ -62,11 +68,9 @@ class Stream(RefusingStream):
         if isinstance(event, RequestTrailers):      # no filter would have seen them
             return
         self.request_ended = ended = isinstance(event, RequestEndOfMessage)
-        body = self.transfer.upload
-        if body is None:
-            chunks: Iterable[bytes] = [] if ended else [event.data]
-        else:
-            chunks, stop = body.end() if ended else body.feed(event.data)
+        body, chunks = self.transfer.upload, [event.data] if isinstance(event, RequestData) else []
+        if body is not None:
+            chunks, stop = body.end() if ended else body.feed(chunks[0])
             if stop:
                 yield from self.refuse()
                 return
@@ -150,19 +154,17 @@ class Stream(RefusingStream):
             response.http_version = "HTTP/1.1"
 
     def state_stream_response_body(self, event: ResponseData | ResponseTrailers | ResponseEndOfMessage) -> Commands:
-        transfer, body, chunks = self.transfer, self.transfer.download, list[bytes]()
+        transfer, body = self.transfer, self.transfer.download
         if isinstance(event, ResponseTrailers):
             assert self.flow.response
             self.flow.response.trailers = event.trailers
             return
-        ended = isinstance(event, ResponseEndOfMessage)
+        ended, chunks = isinstance(event, ResponseEndOfMessage), [event.data] if isinstance(event, ResponseData) else []
         if body is not None:
-            chunks, stop = body.end() if ended else body.feed(event.data)
+            chunks, stop = body.end() if ended else body.feed(chunks[0])
             if stop:
                 yield from self.cut(stop.reason)
                 return
-        elif not ended:
-            chunks = [event.data]
         for chunk in chunks:
             transfer.received += len(chunk)
             yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)

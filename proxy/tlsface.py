@@ -10,15 +10,15 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
-from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
 from mitmproxy import tls
 from mitmproxy.addons.tlsconfig import AppData, TlsConfig, alpn_select_callback
 from mitmproxy.net import tls as net_tls
 from mitmproxy.proxy.context import Context
+from OpenSSL import SSL
 
 from certs.authority import Authority, Leaf
 from certs.names import expressible, general_name
+from proxy import lean  # noqa: F401 before mitmproxy's addons
 
 #: Authenticated encryption with forward secrecy only, for TLS 1.2; every suite of TLS 1.3 is both (RFC 7540, 9.2.2).
 CIPHERS = ":".join((

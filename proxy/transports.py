@@ -78,7 +78,8 @@ class Transports(server.LiveConnectionHandler):
     def _meeting(self) -> bool:
         """Is an origin being dialled, or in its handshake?  What TLS or HTTP/1 send meanwhile would fill the memory."""
         return self.client.alpn != b"h2" and any(
-            not origin.connected or (origin.tls and not origin.tls_established) for origin in self._dialled)
+            origin.timestamp_tcp_setup is None or (origin.tls and not origin.tls_established and origin.connected)
+            for origin in self._dialled)
 
     async def _drain(self) -> None:
         """Nobody is read from while somebody's transport is full."""
@@ -122,7 +123,7 @@ class Transports(server.LiveConnectionHandler):
     # -- origins
 
     async def open_connection(self, command: commands.OpenConnection) -> None:
-        """Dial, with a limit on the connection and on the handshake that follows: half of the time to an answer each."""
+        """Dial; the connection and the handshake that follows may each take half of the time to an answer."""
         connection = command.connection
         assert isinstance(connection, Server)
         limit = self.session.rules().policy.limits.answer / 2
@@ -157,10 +158,11 @@ class Transports(server.LiveConnectionHandler):
 
     def _not_opened(self, command: commands.OpenConnection, reason: str) -> None:
         command.connection.error = reason
-        self._dialled.discard(command.connection)  # type: ignore[arg-type]
+        self._dialled.discard(command.connection)
         self.transports.pop(command.connection, None)
         self.deliver(events.OpenConnectionCompleted(command, reason))
 
     def _handshake_overdue(self, connection: Server) -> None:
         if connection.tls and not connection.tls_established and (io := self.transports.get(connection)) and io.reader:
+            assert isinstance(io.reader, asyncio.StreamReader)
             io.reader.feed_eof()    # the TLS layer reports it as a failed handshake

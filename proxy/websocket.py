@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mitmproxy.proxy.layers.websocket import WebsocketConnection, WebsocketLayer
-from wsproto import ConnectionState
+from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection
 
 #: Bytes of one message, and its fragments.  Messages are held until they are whole; browsers' own use is far below.

@@ -17,15 +17,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from proxy import lean  # noqa: F401, I001 before mitmproxy's addons
 from mitmproxy.addonmanager import Loader
 from mitmproxy.master import Master
 
 from certs.authority import Authority, AuthorityError
-from proxy import deadline
+from proxy import (
+    deadline,
+    lean,  # noqa: F401 before mitmproxy's addons
+)
 from proxy.chain import Chain
-from proxy.config import Config
 from proxy.channel import Channel, Lost, own_lookup
+from proxy.config import Config
 from proxy.engine import lean_options
 from proxy.gate import hooks
 from proxy.listener import MAX_CONNECTIONS, Door
@@ -157,6 +159,7 @@ class Worker:
         if self.channel is not None and not self.exit_code:
             self.channel.stop()
         await self._drain(door)
+        deadline.rest()
         self.records.close()
         return self.exit_code
 

@@ -273,3 +273,13 @@ class Started:
 def missing(*programs: str) -> str:
     """Which of these programs are not here, for the reason of a skip."""
     return ", ".join(program for program in programs if not shutil.which(program))
+
+
+@contextlib.contextmanager
+def running(command: list[str], **more: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that is ended in any case: a test that fails must not wait for it."""
+    with subprocess.Popen(command, **more) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -1,5 +1,6 @@
 """The explicit proxy, as root and not, and the proxy as a user of its own, wherever the code lies."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import wait_for
+from tests.live.lab import running, wait_for
 from tests.live.test_deaths import RECOVERS, alive
 
 pytestmark = pytest.mark.live
@@ -63,7 +64,7 @@ def test_what_dies_or_hangs_is_replaced_at_the_same_port(lab, state, module, dea
 def test_what_stands_in_the_way_is_said(lab, state, words, said):
     lab.policy("bad.yaml", "version: 2\n")
     words = [word.format(folder=lab.folder) for word in words]
-    with subprocess.Popen(
+    with running(
         lab.inside(
             "python3",
             "-c",
@@ -175,7 +176,7 @@ def test_without_root_the_explicit_proxy_starts_says_one_line_and_ends(lab, user
     python, variables, home = user
     words = ("start", "--json", *EXPLICIT, "--state", home / "start", "--policy", lab.policy())
     command = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *lab.lockgate(*words, python=python))
-    with subprocess.Popen(lab.inside(*command), stdout=subprocess.PIPE, text=True, env=variables) as process:
+    with running(lab.inside(*command), stdout=subprocess.PIPE, text=True, env=variables) as process:
         ready = json.loads(process.stdout.readline())
         assert (ready["type"], ready["listen"]) == ("ready", [["127.0.0.1", 8080]])
         assert "BEGIN CERTIFICATE" in Path(ready["ca"]).read_text()
@@ -185,7 +186,7 @@ def test_without_root_the_explicit_proxy_starts_says_one_line_and_ends(lab, user
 
 
 def test_without_root_nothing_else_can_be_captured(lab, user):
-    python, variables, home = user
+    python, variables, _ = user
     for words in (("start", "--capture", "nftables"), ("start", "--user", "nobody"), ("release",)):
         done = lab.call(*lab.lockgate(*words, python=python), user=USER, env=variables)
         assert (done.returncode, "root" in done.stderr, "Traceback" in done.stderr) == (2, True, False)

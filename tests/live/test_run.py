@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from redirector import release
 from redirector.cgroups import mount
-from tests.live.lab import HOLDS, Lab, missing, wait_for
+from tests.live.lab import HOLDS, Lab, missing, running, wait_for
 
 pytestmark = pytest.mark.live
 
@@ -172,7 +173,7 @@ def test_ctrl_c_at_the_terminal_is_the_commands(lab, state):
             "-c",
             "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.05; done",
         )
-        with subprocess.Popen(
+        with running(
             lab.inside(*command), stdin=theirs, stdout=theirs, stderr=theirs, env=lab.environment, preexec_fn=terminal
         ) as process:
             assert wait_for(lambda: b"ready" in os.read(ours, 4096), 20)
@@ -199,11 +200,11 @@ def test_a_killed_run_leaves_nothing_open_and_release_ends_the_rest(lab, state):
     assert nothing_is_left(lab)
 
 
-def run(lab: Lab, state: Path, *command: str) -> subprocess.Popen[str]:
+def run(lab: Lab, state: Path, *command: str) -> AbstractContextManager[subprocess.Popen[str]]:
     words = lab.lockgate(
         "run", "--state", state, "--policy", lab.policy(), "--run-dir", lab.folder / "run", "--", *command
     )
-    return subprocess.Popen(
+    return running(
         lab.inside(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=lab.environment
     )
 
@@ -212,20 +213,20 @@ def test_a_browser_that_runs_already_takes_no_window_over(lab, state):
     if absent := missing("chromium"):
         pytest.skip(f"not installed: {absent}")
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
-    with subprocess.Popen(
+    with running(
         lab.inside("chromium", *options, "--remote-debugging-port=0", "about:blank"),
         env=lab.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    ) as running:
+    ) as browser:
         try:
-            assert any("DevTools listening" in line for line in running.stderr)
+            assert any("DevTools listening" in line for line in browser.stderr)
             done = lab.run(
                 "chromium", *options, "--dump-dom", "https://blocked.test/", state=state, policy=lab.policy()
             )
         finally:
-            os.killpg(running.pid, signal.SIGKILL)
+            os.killpg(browser.pid, signal.SIGKILL)
     assert "no-go" in done.stdout
     assert "profile of its own" in done.stderr

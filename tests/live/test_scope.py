@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redirector.cgroups import mount
-from tests.live.lab import HOLDS, ORIGIN, wait_for
+from tests.live.lab import HOLDS, ORIGIN, running, wait_for
 
 pytestmark = pytest.mark.live
 #: Nobody's uid: an application.
@@ -48,7 +48,7 @@ def test_older_connections_are_counted_and_go_on(lab, state):
         "import socket,time,sys; s=socket.create_connection((sys.argv[1],80)); print(1,flush=True); sys.stdin.read(1); "
         "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); print(s.recv(99)[:15])"
     )
-    with subprocess.Popen(
+    with running(
         lab.inside("python3", "-c", holder, ORIGIN), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as older:
         assert older.stdout.readline() == "1\n"

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.live.lab import BLOCKED, ORIGIN, START, wait_for
+from tests.live.lab import BLOCKED, ORIGIN, START, running, wait_for
 
 pytestmark = pytest.mark.live
 
@@ -68,7 +68,7 @@ def test_quic_is_refused_at_once(lab, started):
 
 def test_events_are_followed_and_found(lab, started):
     words = ("events", "--state", started.state, "--follow", "--json", "--verdict", "block", "--host", "blocked.test")
-    with subprocess.Popen(lab.inside(*lab.lockgate(*words)), stdout=subprocess.PIPE, text=True) as following:
+    with running(lab.inside(*lab.lockgate(*words)), stdout=subprocess.PIPE, text=True) as following:
         try:
             assert wait_for(lambda: followed(lab, following), START)
             event = json.loads(following.stdout.readline())

@@ -195,6 +195,20 @@ def test_longer_than_its_length(proxy, origin):
     assert b"def" not in origin.record
 
 
+def test_origin_closes_an_idle_connection(proxy, origin):
+    """Just as the next request comes: the client sees what it would see without us, and tries again."""
+    def once(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        sock.recv(65536)
+
+    origin.paths["/once"] = once
+    with proxy.tls(origin) as sock:
+        sock.sendall(GET.replace(b" / ", b" /once "))
+        assert read_answer(sock).status == 200
+        sock.sendall(GET)
+        assert sock.recv(100) == b""
+
+
 # -- origins
 
 
@@ -244,6 +258,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
     pytest.param(send(OK + b"bad name: 1\r\ncontent-length: 0\r\n\r\n"), 502, id="bad name"),
     pytest.param(send(OK + b"x: a\0b\r\ncontent-length: 0\r\n\r\n"), 502, id="NUL"),
     pytest.param(send(OK + b"x: a\rb\r\ncontent-length: 0\r\n\r\n"), 502, id="bare CR"),
+    pytest.param(send(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n"), 502, id="101 unasked"),
     pytest.param(endless(OK, b"x: y\r\n"), 502, id="endless head"),
     pytest.param(endless(OK + b"x: ", b"yyyy"), 502, id="endless line"),
     pytest.param(endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n"), 504, id="endless interim answers"),

@@ -114,9 +114,9 @@ def test_suites(authority, options, accepted):
             handshake(authority, client(authority, **options))
 
 
-@pytest.mark.parametrize(("origin", "expected"), [("TLSv1.2", "TLSv1.2"), ("TLSv1.3", "TLSv1.3"), (None, "TLSv1.3")])
-def test_no_newer_version_than_the_origin_s(authority, origin, expected):
-    assert handshake(authority, client(authority), origin).version() == expected
+@pytest.mark.parametrize(("theirs", "expected"), [("TLSv1.2", "TLSv1.2"), ("TLSv1.3", "TLSv1.3"), (None, "TLSv1.3")])
+def test_no_newer_version_than_the_origin_s(authority, theirs, expected):
+    assert handshake(authority, client(authority), theirs).version() == expected
 
 
 def test_our_own_root_vouches_for_no_origin(authority, tmp_path):

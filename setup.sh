@@ -42,6 +42,9 @@ venv() {
   echo "setting up $dir with $("$python" --version)" >&2
   "$uv" venv -q --clear --python "$python" "$dir"
   "$uv" pip install -q --python "$dir/bin/python" -e . --group dev
+  # the worker runs with -O as a user that cannot write caches: without them it would compile mitmproxy at each start
+  "$dir/bin/python" -m compileall -q -o 0 -o 1 "$("$dir/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    addons certs proxy redirector lockgate.py >/dev/null || true
   touch "$dir/.ready"
 }
 

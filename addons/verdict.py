@@ -6,11 +6,12 @@ A filter hook returns a `Verdict`, or None for "no opinion".  It never enforces 
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-from mitmproxy import http
+from typing import TYPE_CHECKING, Final
 
 from addons.connection import Connection
+
+if TYPE_CHECKING:
+    from mitmproxy import http
 
 #: Characters of a value that a sample may show; the rest never leaves the scanner, not even into a log.
 SAMPLE: Final = 4
@@ -83,7 +84,7 @@ def masked(value: bytes) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in head) + "…"
 
 
-def label(subject: http.HTTPFlow | Connection, name: str) -> None:
+def label(subject: "http.HTTPFlow | Connection", name: str) -> None:
     """Attach a label that later filters and rules can read; doing it twice is the same as once.
 
     A flow's labels are a list in its metadata, where mitmproxy's `~meta` expression finds them.
@@ -94,7 +95,7 @@ def label(subject: http.HTTPFlow | Connection, name: str) -> None:
         known.append(name)
 
 
-def labels(subject: http.HTTPFlow | Connection) -> frozenset[str]:
+def labels(subject: "http.HTTPFlow | Connection") -> frozenset[str]:
     """Return the labels attached so far."""
     if isinstance(subject, Connection):
         return frozenset(subject.labels)

@@ -2,9 +2,10 @@
 
     sudo .venv/bin/python bench/load.py [--rounds 5] [--seconds 5] [--policy FILE]
 
-Two network namespaces: client and proxy in one, an nginx origin (TLS, 1 KiB) in the other.  wrk runs as `nobody`, whose
-connections are diverted: to mitmdump as it comes, and to lockgate with all of its filters on.  They take turns; printed are
-the medians, their ratio, and the processor time that the proxy used for each request, which a busy machine disturbs less.
+Two network namespaces: client and proxy in one, an nginx origin (TLS, 1 KiB) in the other.  wrk runs as `nobody`,
+whose connections are diverted: to mitmdump as it comes, and to lockgate with all of its filters on.  They take turns;
+printed are the medians, their ratio, and the processor time that the proxy used for each request, which a busy machine
+disturbs less.
 Needs root and (Debian) nftables, iproute2, nginx-light, openssl, wrk.
 """
 
@@ -90,8 +91,9 @@ def _certificates(d: Path) -> None:
 def mitmdump(folder: Path) -> Iterator[int]:
     """Stock, transparent, quiet."""
     process = subprocess.Popen(
-        ["nsenter", f"--net=/var/run/netns/{CLIENT}", str(BIN / "mitmdump"), "-q", "--mode", "transparent", "--listen-port",
-         str(PORT), "--set", f"confdir={folder}/mitm", "--set", f"ssl_verify_upstream_trusted_ca={folder}/ca.pem"])
+        ["nsenter", f"--net=/var/run/netns/{CLIENT}", str(BIN / "mitmdump"), "-q", "--mode", "transparent",
+         "--listen-port", str(PORT), "--set", f"confdir={folder}/mitm",
+         "--set", f"ssl_verify_upstream_trusted_ca={folder}/ca.pem"])
     sh("nft", "-f", "-", namespace=CLIENT, input=REDIRECT)
     try:
         time.sleep(5)
@@ -106,8 +108,9 @@ def mitmdump(folder: Path) -> Iterator[int]:
 def lockgate(folder: Path, policy: Path) -> Iterator[int]:
     """With every filter of the policy on."""
     process = subprocess.Popen(
-        ["nsenter", f"--net=/var/run/netns/{CLIENT}", str(BIN / "lockgate"), "start", "--only-user", "nobody", "--policy",
-         str(policy), "--state", f"{folder}/state", "--run-dir", f"{folder}/run", "--json"], stdout=subprocess.PIPE)
+        ["nsenter", f"--net=/var/run/netns/{CLIENT}", str(BIN / "lockgate"), "start", "--only-user", "nobody",
+         "--policy", str(policy), "--state", f"{folder}/state", "--run-dir", f"{folder}/run", "--json"],
+        stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         ready = json.loads(process.stdout.readline())
@@ -128,8 +131,8 @@ def load(pid: int, seconds: int, *, close: bool) -> tuple[float, float]:
     """Requests a second, and milliseconds of the proxy's processor time for each."""
     header = ["-H", "Connection: close"] if close else []
     before = cpu(pid)
-    out = sh("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "wrk", "-t1", "-c16", f"-d{seconds}", *header,
-             f"https://{ADDRESS}/1k", namespace=CLIENT).stdout
+    out = sh("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "wrk", "-t1", "-c16", f"-d{seconds}",
+             *header, f"https://{ADDRESS}/1k", namespace=CLIENT).stdout
     if "Non-2xx" in out:
         print("   note:", re.search(r"Non-2xx.*", out)[0])  # type: ignore[index]
     done = int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
@@ -160,8 +163,9 @@ def main() -> None:
         ours, theirs = results["lockgate", close], results["mitmdump", close]
         rate = [statistics.median(r for r, _ in side) for side in (ours, theirs)]
         used = [statistics.median(c for _, c in side) for side in (ours, theirs)]
-        print(f"{'new connections' if close else 'keep-alive requests'}: lockgate {rate[0]:.0f}/s, mitmdump {rate[1]:.0f}/s, "
-              f"ratio {rate[0] / rate[1]:.2f}; processor time {used[0]:.2f} and {used[1]:.2f} ms, ratio {used[1] / used[0]:.2f}")
+        print(f"{'new connections' if close else 'keep-alive requests'}: lockgate {rate[0]:.0f}/s, "
+              f"mitmdump {rate[1]:.0f}/s, ratio {rate[0] / rate[1]:.2f}; "
+              f"processor time {used[0]:.2f} and {used[1]:.2f} ms, ratio {used[1] / used[0]:.2f}")
 
 
 if __name__ == "__main__":

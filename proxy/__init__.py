@@ -3,5 +3,8 @@
     listener -> gate (connection verdict) -> engine, layers (TLS, HTTP) -> stream, body <- chain <- filters
                     `-> splice (bypass)                                         `-> records -> sinks
 
-`launcher` starts `worker` and the redirector; `engine`, `stream` and `tlsface` are the files that know mitmproxy inside.
+`launcher` starts `worker` and the redirector.  What knows mitmproxy inside: `engine`, `transports`, `layers`, `http1`,
+`http2`, `stream`, `refusing`, `websocket`, `tlsface`.
 """
+
+from proxy import lean as _before_mitmproxy_s_addons  # noqa: F401

@@ -134,10 +134,23 @@ def message_boundary(content_type: str) -> Callable[[bytes], bool] | None:
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
-        return lambda piece: piece.endswith((b"\n\n", b"\r\r", b"\r\n\r\n"))
+        return _Events()
     if kind.startswith("application/grpc"):
         return _GrpcMessages()
     return None
+
+
+class _Events:
+    """An event ends with an empty line, which may come in two pieces."""
+
+    ENDS = b"\n\n", b"\r\r", b"\r\n\r\n"
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def __call__(self, piece: bytes) -> bool:
+        self._tail = (self._tail + piece[-4:])[-4:]
+        return self._tail.endswith(self.ENDS)
 
 
 class _GrpcMessages:

@@ -6,8 +6,8 @@ import json
 from dataclasses import MISSING, fields
 from typing import Any
 
-from proxy.policy import PolicyError, load
-from proxy.registry import BUILT_IN, build, import_built_in
+from proxy.policy import PolicyError
+from proxy.registry import BUILT_IN, import_built_in, load_all
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -17,8 +17,7 @@ def check(arguments: argparse.Namespace) -> int:
       lockgate check policy.yaml
     """
     try:
-        policy = load(arguments.policy)
-        loaded = build(policy, arguments.policy.absolute().parent)
+        policy, loaded = load_all(arguments.policy)
     except PolicyError as error:
         if not arguments.json:
             raise

@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from proxy import lean  # noqa: F401 before mitmproxy's addons
-
 # isort: split
 from mitmproxy import addonmanager, master, options
 from mitmproxy.addons.proxyserver import Proxyserver

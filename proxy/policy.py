@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from proxy.schema import ANY_VALUE, Key, Node, Policy, fields_of
+from proxy.schema import ANY_VALUE, FilterRule, Key, Node, Policy, fields_of
 
 #: Bytes of a policy or filter file; a thousand rules need half of it. Long lists of hosts have files of their own.
 MAX_POLICY = 256 * 1024
@@ -55,10 +55,15 @@ class Problem:
 
 
 class PolicyError(ValueError):
-    """The policy cannot be used; `errors` has one line of text for each mistake, in the order of the file."""
+    """The policy cannot be used; `errors` has one line of text for each mistake, in the order of the file.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.errors = [str(problem) for problem in sorted(problems, key=lambda problem: problem.line)]
+    `sound` are the filter rules that are well formed: their filters may have mistakes of their own.
+    """
+
+    def __init__(self, problems: Iterable[Problem], sound: tuple[FilterRule, ...] = ()) -> None:
+        self.problems = sorted(problems, key=lambda problem: problem.line)
+        self.errors = [str(problem) for problem in self.problems]
+        self.sound = sound
         super().__init__("\n".join(self.errors))
 
 
@@ -82,7 +87,9 @@ def parse(data: bytes, path: Path) -> Policy:
         for section in ("connections", "filters"):
             builder.refuse_repeated_ids(root.get(section))
     if builder.problems:
-        raise PolicyError(builder.problems)
+        items = root.get("filters").value if root else ()
+        built = [Builder(builder.base).build(FilterRule, item) for item in items] if isinstance(items, tuple) else []
+        raise PolicyError(builder.problems, tuple(rule for rule in built if rule is not BROKEN))
     return typing.cast(Policy, policy)
 
 

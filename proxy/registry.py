@@ -30,7 +30,7 @@ from mitmproxy import http
 
 from addons.connection import Process
 from addons.verdict import labels
-from proxy.policy import Builder, PolicyError, read_trusted
+from proxy.policy import Builder, PolicyError, load, read_trusted
 from proxy.schema import FilterRule, Node, Policy
 
 GROUP = "lockgate.filters"
@@ -69,6 +69,20 @@ class Loaded:
     rule: FilterRule
     filter: object
     matches: Callable[[http.HTTPFlow], bool] | None
+
+
+def load_all(path: Path, *, strict: bool | None = None) -> tuple[Policy, tuple[Loaded, ...]]:
+    """Read a policy and make its filters.  Raises PolicyError with every mistake in the file and in its filters."""
+    base = path.absolute().parent
+    try:
+        policy = load(path, strict=strict)
+    except PolicyError as error:
+        try:
+            build(Policy(1, filters=error.sound), base, strict=strict)
+        except PolicyError as more:
+            raise PolicyError([*error.problems, *more.problems]) from None
+        raise
+    return policy, build(policy, base, strict=strict)
 
 
 def build(policy: Policy, base: Path, *, strict: bool | None = None) -> tuple[Loaded, ...]:
@@ -226,7 +240,7 @@ def _execute(path: Path, strict: bool | None) -> types.ModuleType:
     module = types.ModuleType(f"{MODULE}{next(_serial)}: {path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and typing look a class's module up there
-    _foreign(lambda: exec(compile(source, path, "exec"), module.__dict__))  # noqa: S102  # the operator's own code
+    _foreign(lambda: exec(compile(source, path, "exec", optimize=0), module.__dict__))  # noqa: S102  # the operator's own code
     return module
 
 

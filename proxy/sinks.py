@@ -26,7 +26,7 @@ MAX_QUEUE = 10_000  # events that may wait: some 20 MB, and several seconds of t
 BATCH = 2000  # events a transaction: the commit is then a small part of the cost
 PAGE = 1000  # events that a reader takes at a time
 MAX_JSONL, KEPT_JSONL = 64 * 2**20, 4  # bytes a file, and how many older files are kept
-#: Seconds between two batches: a writer that woke for each event would take the interpreter from the event loop each time.
+#: Seconds between two batches: a writer that woke for each event would take the interpreter from the event loop for it.
 PAUSE = 0.2
 #: Seconds: until a failed sink is tried again; that `close` waits for the last events; between two looks for events
 #: that are too old or too many; between two looks for new ones when following.

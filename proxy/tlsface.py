@@ -1,6 +1,6 @@
 """Our two TLS faces: what clients see of us, and how we verify and meet origins.
 
-One of the three files that know mitmproxy's internals (with `engine.py` and `stream.py`).
+One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
 import contextlib
@@ -18,7 +18,6 @@ from OpenSSL import SSL
 
 from certs.authority import Authority, Leaf
 from certs.names import expressible, general_name
-from proxy import lean  # noqa: F401 before mitmproxy's addons
 
 #: Authenticated encryption with forward secrecy only, for TLS 1.2; every suite of TLS 1.3 is both (RFC 7540, 9.2.2).
 CIPHERS = ":".join((
@@ -81,7 +80,7 @@ class Tls(TlsConfig):
         address = server.address[0] if server.address else "lockgate.invalid"
         names = expressible([client.sni or address]) or [general_name(address)]
         if origin is not None:
-            with contextlib.suppress(ValueError):   # a SAN that cryptography cannot parse; OpenSSL could, and verified it
+            with contextlib.suppress(ValueError):   # a SAN that cryptography cannot parse; OpenSSL could
                 names.extend(expressible(origin.altnames)[:MAX_NAMES])
         not_after = origin.to_cryptography().not_valid_after_utc if origin is not None else None
         return self._authority.issue(names, not_after=not_after)

@@ -21,19 +21,16 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.master import Master
 
 from certs.authority import Authority, AuthorityError
-from proxy import (
-    deadline,
-    lean,  # noqa: F401 before mitmproxy's addons
-)
+from proxy import deadline
 from proxy.chain import Chain
 from proxy.channel import Channel, Lost, own_lookup
 from proxy.config import Config
 from proxy.engine import lean_options
 from proxy.gate import hooks
 from proxy.listener import MAX_CONNECTIONS, Door
-from proxy.policy import PolicyError, Problem, default_policy, load
+from proxy.policy import PolicyError, Problem, default_policy
 from proxy.records import Records
-from proxy.registry import build
+from proxy.registry import build, load_all
 from proxy.session import Rules
 from proxy.tlsface import Tls, upstream_roots
 
@@ -88,8 +85,11 @@ class Worker:
 
     def _build(self) -> Rules:
         strict, path = self.config.strict, self.policy_path
-        policy = load(path, strict=strict) if path else default_policy()
-        return Rules(policy, Chain(build(policy, (path or Path()).absolute().parent, strict=strict)))
+        if path is None:
+            policy = default_policy()
+            return Rules(policy, Chain(build(policy, Path())))
+        policy, loaded = load_all(path, strict=strict)
+        return Rules(policy, Chain(loaded))
 
     def _files(self) -> list[Path]:
         if self.policy_path is None:

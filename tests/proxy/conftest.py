@@ -22,7 +22,7 @@ import pytest
 with warnings.catch_warnings(action="ignore"):      # pyparsing's, about mitmproxy's use of it
     import mitmproxy.master  # noqa: F401
 
-from proxy import sinks
+from proxy import deadline, sinks
 from proxy.config import Config
 from tests.proxy.origin import Answer, H2Client, Origin
 
@@ -89,7 +89,8 @@ class Proxy:
         assert b" 200 " in answer, answer
         return sock
 
-    def tls(self, origin: Origin | int, host: str = "origin.test", alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLSocket:
+    def tls(self, origin: Origin | int, host: str = "origin.test",
+            alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(self.ca))
         context.set_alpn_protocols(list(alpn))
         return context.wrap_socket(self.tunnel(origin), server_hostname=host, suppress_ragged_eofs=False)
@@ -106,10 +107,9 @@ class Proxy:
                 sock.sendall(raw)
             return read_answer(sock, method)
 
-    def upload(self, origin: Origin, body: bytes, *, headers: str = "", size: int = 65536, version: str = "1.1",
-               path: str = "/") -> Answer:
+    def upload(self, origin: Origin, body: bytes, *, headers: str = "", size: int = 65536, path: str = "/") -> Answer:
         """POST with a content-length, in writes of that size; read the response."""
-        head = f"POST {path} HTTP/{version}\r\nhost: origin.test\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: origin.test\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode()
         with self.tls(origin) as sock:
             with contextlib.suppress(OSError):
                 sock.sendall(head)
@@ -122,7 +122,7 @@ def read_answer(sock: socket.socket, method: str = "GET") -> Answer:
     """Read one response with h11; `ended` says that it was complete."""
     parser, answer = h11.Connection(h11.CLIENT), Answer()
     parser.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
-    parser.send(h11.EndOfMessage()) if method != "CONNECT" else None
+    parser.send(h11.EndOfMessage())
     while True:
         try:
             event = parser.next_event()
@@ -177,6 +177,11 @@ def running(folder: Path, policy: str, filters: str = "") -> Iterator[Proxy]:
                 pipe.close()
         assert "Traceback" not in proxy.stderr, proxy.stderr
         assert "failed" not in proxy.stderr, proxy.stderr
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _deadlines() -> None:
+    deadline.prepare()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
-"""Loopback origins that keep a record of every byte that reached them, and do as they are told: answers may be malformed,
-late or absent.  And clients that speak to them through a proxy."""
+"""Loopback origins that keep a record of every byte that reached them, and do as they are told: answers may be
+malformed, late or absent.  And clients that speak to them through a proxy."""
 
 import contextlib
 import socket

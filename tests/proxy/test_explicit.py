@@ -99,7 +99,7 @@ def test_plain_requests(proxy, http_origin):
     pytest.param(lambda port: get("localhost", port, named="other.test"), 400, id="Host against the target"),
     pytest.param(lambda port: get("127.0.0.1", port, "/", "connection: x", "x: y"), 200, id="good"),
     pytest.param(lambda port: get("localhost", port, "/?k=" + KEY.decode()), 200, id="bypassed"),
-    pytest.param(lambda port: get("localhost", 9), 502, id="nobody there"),
+    pytest.param(lambda _: get("localhost", 9), 502, id="nobody there"),
 ])
 def test_plain_verdicts(proxy, http_origin, raw, status):
     assert ask(proxy, raw(http_origin.port)).status == status

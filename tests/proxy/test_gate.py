@@ -268,7 +268,8 @@ def test_addon_kills(proxy, origin, name):
 # -- reload
 
 
-@pytest.mark.parametrize("bad", ["version: 1\nfilters: [", "version: 2\n", "filters:\n  - {id: a, use: ./mine.py:Nobody}\n"])
+@pytest.mark.parametrize("bad", [
+    "version: 1\nfilters: [", "version: 2\n", "version: 1\nfilters:\n  - {id: a, use: ./mine.py:Nobody}\n"])
 def test_a_bad_policy_leaves_the_old_one(proxy, origin, bad):
     use(proxy, origin, "Blocks")
     proxy.reload(bad)

@@ -16,8 +16,8 @@ DOOR = Connection(None, ("", 0), ("127.0.0.1", 1), tls=False)
 
 def request(*hosts, authority="", target="192.0.2.1", port=443, scheme="https", path=b"/", fields=()):
     headers = http.Headers([*((b"host", h.encode() if isinstance(h, str) else h) for h in hosts), *fields])
-    return http.Request(target, port, b"GET", scheme.encode(), authority.encode(), path, b"HTTP/1.1", headers, b"", None,
-                        0, 0)
+    return http.Request(target, port, b"GET", scheme.encode(), authority.encode(), path, b"HTTP/1.1", headers, b"",
+                        None, 0, 0)
 
 
 @pytest.mark.parametrize(("connection", "asked", "host"), [
@@ -66,7 +66,7 @@ def test_agrees(connection, asked, host):
     pytest.param(NAMELESS, request("192.0.2.2"), 421, id="no SNI, another address"),
     pytest.param(TUNNEL, request("other.test", scheme="http"), 421, id="not the tunnel's"),
     pytest.param(DOOR, request("b.test", target="a.test", port=80, scheme="http"), 400, id="host against the target"),
-    pytest.param(DOOR, request("a.test:81", target="a.test", port=80, scheme="http"), 400, id="port against the target"),
+    pytest.param(DOOR, request("a.test:81", target="a.test", port=80, scheme="http"), 400, id="port against it"),
     pytest.param(DOOR, request("a.test", target="a.test", scheme="https"), 400, id="https without a tunnel"),
 ])
 def test_disagrees(connection, asked, status):

@@ -3,9 +3,9 @@
 import contextlib
 import time
 
-import h2.errors
 import h2.settings
 import pytest
+from h2.errors import ErrorCodes
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, GoAwayFrame, HeadersFrame, PingFrame
 
@@ -68,7 +68,7 @@ def test_answers(proxy, h2_origin):
 
 
 def test_silent_stream(proxy, h2_origin):
-    h2_origin.h2_paths["/silent"] = lambda server, stream: None
+    h2_origin.h2_paths["/silent"] = lambda *_: None
     client = proxy.h2(h2_origin)
     silent, other = client.request("/silent"), client.request("/")
     assert client.wait(other).body == b"ok"
@@ -76,7 +76,7 @@ def test_silent_stream(proxy, h2_origin):
     assert client.wait(client.request("/")).body == b"ok"
 
 
-@pytest.mark.parametrize(("code", "status"), [(h2.errors.ErrorCodes.REFUSED_STREAM, 502), (h2.errors.ErrorCodes.CANCEL, 0)])
+@pytest.mark.parametrize(("code", "status"), [(ErrorCodes.REFUSED_STREAM, 502), (ErrorCodes.CANCEL, 0)])
 def test_origin_resets_a_stream(proxy, h2_origin, code, status):
     h2_origin.h2_paths["/reset"] = lambda server, stream: server.h2.reset_stream(stream, code)
     client = proxy.h2(h2_origin)
@@ -87,27 +87,27 @@ def test_origin_resets_a_stream(proxy, h2_origin, code, status):
 def test_early_answer_ends_the_upload(proxy, h2_origin):
     h2_origin.h2_paths["/early"] = lambda server, stream: (
         server.answer(stream, b"big", status="413"),
-        server.flush(), server.h2.reset_stream(stream, h2.errors.ErrorCodes.NO_ERROR))
+        server.flush(), server.h2.reset_stream(stream, ErrorCodes.NO_ERROR))
     client = proxy.h2(h2_origin)
     stream = client.request("/early", "POST", end=False)
     client.send(stream, b"z" * 100_000)
     answer = client.wait(stream)
     while answer.reset is None:
         assert client.pump(2)
-    assert (answer.status, answer.body, answer.reset) == (413, b"big", h2.errors.ErrorCodes.NO_ERROR)
+    assert (answer.status, answer.body, answer.reset) == (413, b"big", ErrorCodes.NO_ERROR)
     assert client.wait(client.request("/")).body == b"ok"
 
 
 def test_client_cancels(proxy, h2_origin):
     resets = []
-    h2_origin.h2_paths["/silent"] = lambda server, stream: resets.append(server.reset)
+    h2_origin.h2_paths["/silent"] = lambda server, _: resets.append(server.reset)
     client = proxy.h2(h2_origin)
     stream = client.request("/silent")
     time.sleep(0.1)
-    client.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+    client.h2.reset_stream(stream, ErrorCodes.CANCEL)
     client.flush()
     assert client.wait(client.request("/")).body == b"ok"
-    assert list(resets[0].values()) == [h2.errors.ErrorCodes.CANCEL]
+    assert list(resets[0].values()) == [ErrorCodes.CANCEL]
 
 
 # -- windows and memory
@@ -251,11 +251,11 @@ def test_rapid_reset(proxy, h2_origin):
     client = proxy.h2(h2_origin)
     for _ in range(150):
         stream = client.request("/")
-        client.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+        client.h2.reset_stream(stream, ErrorCodes.CANCEL)
     client.flush()
     while client.open:
         client.pump(3)
-    assert client.goaway == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
+    assert client.goaway == ErrorCodes.ENHANCE_YOUR_CALM
 
 
 def test_ping_flood_without_reading(proxy, h2_origin):
@@ -289,7 +289,7 @@ def test_graceful_goaway(proxy, h2_origin):
 
 
 def test_origin_drops_the_connection(proxy, h2_origin):
-    h2_origin.h2_paths["/drop"] = lambda server, stream: server.sock.close()
+    h2_origin.h2_paths["/drop"] = lambda server, _: server.sock.close()
     client = proxy.h2(h2_origin)
     assert client.wait(client.request("/drop")).status == 502
     assert client.wait(client.request("/")).body == b"ok"

@@ -1,5 +1,6 @@
 """What clients see of us: names, ends and keys of leaves; suites and versions that are offered."""
 
+import contextlib
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,16 +79,12 @@ def handshake(authority, client_context, origin_version=None):
     client = client_context.wrap_bio(incoming, outgoing, server_hostname="a.example")
     for _ in range(6):
         for step in (client.do_handshake, data.ssl_conn.do_handshake):
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError, SSL.WantReadError):
                 step()
-            except (ssl.SSLWantReadError, SSL.WantReadError):
-                pass
             if sent := outgoing.read():
                 data.ssl_conn.bio_write(sent)
-            try:
+            with contextlib.suppress(SSL.WantReadError):
                 incoming.write(data.ssl_conn.bio_read(65536))
-            except SSL.WantReadError:
-                pass
     return client
 
 

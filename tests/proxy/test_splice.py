@@ -1,0 +1,78 @@
+"""Bypassed connections: bytes as they are, half-closes and ends passed on."""
+
+import asyncio
+import socket
+
+import pytest
+
+from proxy import splice as module
+from proxy.splice import Moved, splice
+
+
+async def joined(client_says, origin_says, first=b""):
+    """Let both ends send and close their half; return what each got, and what was counted."""
+    loop = asyncio.get_running_loop()
+    client, ours = socket.socketpair()
+    theirs, origin = socket.socketpair()
+    for sock in (client, ours, theirs, origin):
+        sock.setblocking(False)
+
+    async def send(sock, data):
+        await loop.sock_sendall(sock, data)
+        sock.shutdown(socket.SHUT_WR)
+
+    async def end(sock, data):
+        sending, got = asyncio.ensure_future(send(sock, data)), b""
+        while more := await loop.sock_recv(sock, 65536):
+            got += more
+        await sending
+        return got
+
+    with client, ours, theirs, origin:
+        ends = asyncio.gather(end(client, client_says), end(origin, origin_says))
+        moved = await asyncio.wait_for(splice(ours, theirs, first), 5)
+        return *(await ends), moved
+
+
+@pytest.mark.parametrize(("client_says", "origin_says", "first"), [
+    pytest.param(b"hello", b"world", b"", id="both"),
+    pytest.param(b"", b"220 ready", b"", id="the origin alone"),
+    pytest.param(b"rest", b"", b"first ", id="with what was read before"),
+    pytest.param(b"x" * 3_000_000, b"y" * 3_000_000, b"", id="much both ways"),
+])
+def test_splice(client_says, origin_says, first):
+    to_client, to_origin, moved = asyncio.run(joined(client_says, origin_says, first))
+    assert (to_client, to_origin) == (origin_says, first + client_says)
+    assert moved == Moved(len(to_origin), len(to_client))
+
+
+def test_idle(monkeypatch):
+    """Two ends that say nothing are not kept for ever."""
+    monkeypatch.setattr(module, "IDLE_LIMIT", 0.1)
+
+    async def run():
+        pairs = socket.socketpair(), socket.socketpair()
+        ends = [sock for pair in pairs for sock in pair]
+        for sock in ends:
+            sock.setblocking(False)
+        try:
+            return await asyncio.wait_for(splice(pairs[0][0], pairs[1][0], b""), 5)
+        finally:
+            for sock in ends:
+                sock.close()
+
+    assert asyncio.run(run()) == Moved()
+
+
+def test_reset_ends_both():
+    async def run():
+        client, ours = socket.socketpair()
+        theirs, origin = socket.socketpair()
+        with client, ours, theirs, origin:
+            for sock in (ours, theirs):
+                sock.setblocking(False)
+            origin.close()
+            client.close()
+            return await asyncio.wait_for(splice(ours, theirs, b""), 5)
+
+    assert asyncio.run(run()) == Moved()

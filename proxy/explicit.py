@@ -18,6 +18,8 @@ from proxy.hosts import Disagreement, split_authority
 
 #: Bytes of the first request head.
 MAX_HEAD = 64 * 1024
+#: Seconds for the name service, half of what a client waits for an answer.
+RESOLVE_LIMIT = 5.0
 #: Seconds for a refused client to take its answer.
 LINGER_LIMIT = 2.0
 
@@ -84,9 +86,12 @@ async def greet(client: socket.socket, own: set[Address]) -> Target:
 
 async def find(host: str, port: int, own: set[Address]) -> Address:
     """Return the address of a host that we may lead to; raise `Refusal` (502, 403)."""
-    flags = socket.AI_ADDRCONFIG
+    loop, flags = asyncio.get_running_loop(), socket.AI_ADDRCONFIG
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        async with asyncio.timeout(RESOLVE_LIMIT):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except TimeoutError:
+        raise Refusal(504, f"Nobody said within {RESOLVE_LIMIT:g} s where {host} is.") from None
     except OSError as error:
         raise Refusal(502, f"{host} was not found: {error.strerror or error}.") from None
     # Of the two loopbacks, more servers listen on the older one.

@@ -74,7 +74,8 @@ async def _judge_request(session: Session, transfer: Transfer) -> None:
     if decision is None and session.find is not None:
         request = exchange.flow.request
         address = request.host, request.port
-        session.routes[address] = found = await session.find(*address)
+        found = await session.find(*address)
+        session.routes = {address: found}       # one request at a time comes this way
         verdict, decision = judge(session, replace(connection, host=transfer.host, address=found))
     if verdict == "bypass":
         exchange.rules = ()

@@ -87,6 +87,7 @@ class ClientSide(_Side, Http1Server):
         self._limit = session.rules().policy.limits.hello
         self._wakeup: commands.RequestWakeup | None = None
         self._half_closed = False
+        self._moved = False         # the client was sent something since it closed its half
 
     @property
     def overfull(self) -> bool:
@@ -112,7 +113,10 @@ class ClientSide(_Side, Http1Server):
 
     def _overdue(self) -> Commands:
         self._wakeup = None
-        if self.state == self.wait:     # it closed its half and got no answer: take it that nobody is there
+        if self.state == self.wait and self._moved:
+            self._moved = False
+            yield from self._hurry()
+        elif self.state == self.wait:       # nothing to send, so nothing to tell a closed half from a client that left
             yield from self.broken("the client has gone", True)
         elif self.state == self.read_headers and self.buf:
             yield from self.refuse(408, f"No complete request within {self._limit} seconds.")
@@ -165,10 +169,11 @@ class ClientSide(_Side, Http1Server):
     def wait(self, event: events.Event) -> Commands:
         """The request is complete.  A client may close its half now and still read; most that do have gone."""
         if isinstance(event, events.ConnectionClosed):
-            self._half_closed = True
+            self._half_closed, self._moved = True, False
             yield from self._hurry()
 
     def send(self, event: HttpEvent) -> Commands:
+        self._moved = True
         match event:
             case ResponseHeaders() if event.response.status_code == 100:
                 head = http1.assemble_response_head(event.response)

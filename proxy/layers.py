@@ -61,8 +61,15 @@ class Top(layer.Layer):
 class ClientTls(ClientTLSLayer):
     """mitmproxy's, but its close is announced: clients must tell a response's end from a cut (RFC 8446, 6.1)."""
 
+    _announced = False
+
+    def send_data(self, data: bytes) -> Commands:
+        if not self._announced:
+            yield from super().send_data(data)
+
     def send_close(self, command: commands.CloseConnection) -> Commands:
-        if self.tls is not None and self.tunnel_state is tunnel.TunnelState.OPEN:
+        if self.tunnel_state is tunnel.TunnelState.OPEN and not self._announced:
+            self._announced = True
             try:
                 self.tls.shutdown()
             except SSL.Error:

@@ -117,8 +117,7 @@ class RefusingStream(HttpStream):
         if not killed and not left:
             return False
         yield from self.answered()
-        if self.asked and not killed:
-            yield SendHttp(left[0], self.flow.server_conn)
+        yield from self._leave_origin()
         yield SendHttp(ResponseProtocolError(self.stream_id, "killed", ErrorCode.KILL), self.context.client)
         yield from self.end("killed" if killed else left[0].message)
         return True
@@ -136,8 +135,7 @@ class RefusingStream(HttpStream):
                 self.transfer.refusal = (400, f"The request is malformed: {event.message}.")
                 yield from self.refuse()
                 return
-            if self.asked:
-                yield SendHttp(event, self.flow.server_conn)
+            yield from self._leave_origin()
         elif unanswered and event.code not in PASSED_ON and self.server_state != self.state_done:
             self.transfer.refusal = (502, f"The origin could not be reached or failed: {event.message}.")
             yield from self.refuse()
@@ -177,7 +175,8 @@ class RefusingStream(HttpStream):
         yield from self.end(reason)
 
     def _leave_origin(self) -> Commands:
-        if self.asked and self.server_state != self.state_done:
+        """Cancel what of the request and of its answer is still to come."""
+        if self.asked and not self.client_state == self.server_state == self.state_done:
             yield SendHttp(RequestProtocolError(self.stream_id, "refused", ErrorCode.CANCEL), self.flow.server_conn)
 
     def _page(self) -> http.Response:

@@ -161,7 +161,8 @@ def test_memory_is_bounded():
 
 
 @pytest.mark.parametrize(("kind", "pieces", "boundaries"), [
-    pytest.param("text/event-stream", [b"data: a\n", b"\n", b"data: b"], [False, False, False], id="cut between"),
+    pytest.param("text/event-stream", [b"data: a\n", b"\n", b"data: b"], [False, True, False], id="cut between"),
+    pytest.param("text/event-stream", [b"a\r\n", b"\r", b"\n", b"b\n"], [False, False, True, False], id="with CR LF"),
     pytest.param("text/event-stream; charset=utf-8", [b"data: a\n\n", b"data: b\n\n"], [True, True], id="events"),
     pytest.param("application/grpc", [b"\0\0\0\0\3abc", b"\0\0\0\0\4ab", b"cd"], [True, False, True], id="gRPC"),
     pytest.param("application/grpc+proto", [b"\0\0\0", b"\0\1", b"a\0\0\0\0\0"], [False, False, True], id="prefix cut"),

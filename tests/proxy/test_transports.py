@@ -110,3 +110,19 @@ def test_clients_that_left_are_forgotten(proxy, origin):
     time.sleep(0.3)
     descriptors = len(list(Path(f"/proc/{proxy.process.pid}/fd").iterdir()))
     assert descriptors < 30
+
+
+@pytest.mark.parametrize(("pause", "whole"), [(0.4, True), (5, False)])
+def test_half_closed_client_that_reads_on(proxy, origin, pause, whole):
+    """As long as something moves; after a silence it is taken for one that has left."""
+    def act(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n")
+        for _ in range(6):
+            time.sleep(pause)
+            sock.sendall(b"x" * 10_000)
+
+    origin.paths["/drip"] = act
+    with proxy.tls(origin) as sock:
+        sock.sendall(GET.replace(b" / ", b" /drip "))
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+        assert read_answer(sock).ended == whole

@@ -6,5 +6,3 @@
 `launcher` starts `worker` and the redirector.  What knows mitmproxy inside: `engine`, `transports`, `layers`, `http1`,
 `http2`, `stream`, `refusing`, `websocket`, `tlsface`.
 """
-
-from proxy import lean as _before_mitmproxy_s_addons  # noqa: F401

@@ -13,6 +13,7 @@ import ctypes
 import signal
 import threading
 import time
+import types
 from collections.abc import Callable
 
 #: Seconds between two looks at the clock: what a call may take beyond its limit.
@@ -37,11 +38,14 @@ class _Clock:
         self.calls = self.idle = 0
         self.ticking = False
 
-    def tick(self, *_: object) -> None:
+    def tick(self, _: int, frame: types.FrameType | None) -> None:
+        """Raise in the call that is late, again at each tick if something in it swallowed the last one."""
         if self.limit is not None and (time.thread_time() - self.used >= self.limit
                                        or time.monotonic() - self.began >= self.limit * GRACE):
-            self.limit = None
-            raise Missed
+            while frame is not None:
+                if frame.f_code is limited.__code__:
+                    raise Missed
+                frame = frame.f_back
         self.idle = 0 if self.calls or self.limit is not None else self.idle + 1
         self.calls = 0
         if self.idle > IDLE_TICKS:

@@ -7,6 +7,10 @@ With `transports.py`, `layers.py`, `http1.py`, `http2.py`, `stream.py`, `refusin
 one of the files that know mitmproxy's internals; all others keep to its documented flows.
 """
 
+# isort: off
+from proxy import lean  # noqa: F401 before mitmproxy's addons
+# isort: on
+
 import asyncio
 import logging
 import time

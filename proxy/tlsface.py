@@ -3,6 +3,10 @@
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
+# isort: off
+from proxy import lean  # noqa: F401 before mitmproxy's addons
+# isort: on
+
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable

@@ -4,6 +4,10 @@ It says what it does on standard output, one JSON object a line: `listening`, `r
 when the launcher's end of standard input closes.
 """
 
+# isort: off
+from proxy import lean  # noqa: F401 before mitmproxy's addons
+# isort: on
+
 import asyncio
 import contextlib
 import json

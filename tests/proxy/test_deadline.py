@@ -23,11 +23,19 @@ def swallow():
             continue
 
 
+def swallow_once():
+    try:
+        time.sleep(5)
+    except BaseException:  # as the interpreter does round a finalizer
+        time.sleep(5)
+
+
 @pytest.mark.parametrize(("call", "factor"), [
     pytest.param(lambda: time.sleep(5), GRACE, id="sleeps"),
     pytest.param(lambda: re.match(r"(a+)+b", "a" * 32), 1, id="backtracks"),
     pytest.param(lambda: [0 for _ in iter(int, 1)], 1, id="loops"),
     pytest.param(swallow, 1, id="swallows exceptions"),
+    pytest.param(swallow_once, GRACE, id="swallows the first"),
 ])
 def test_cut(call, factor):
     started, used = time.monotonic(), time.thread_time()

@@ -12,92 +12,68 @@ FILTERS = """
 import asyncio, re, sys, time
 from mitmproxy import http
 from lockgate import allow, alert, block, label
-
 class Raises:
     def requestheaders(self, flow): 1 / 0
-
 class Sleeps:
     def requestheaders(self, flow): time.sleep(9)
-
 class Loops:
     def requestheaders(self, flow):
         while True:
             try: sum(range(1000))
             except Exception: pass
-
 class Regex:
     def requestheaders(self, flow): re.match(r"(a+)+$", "a" * 40 + "b")
-
 class Exits:
     def requestheaders(self, flow): sys.exit(1)
-
 class Interrupts:
     def requestheaders(self, flow): raise KeyboardInterrupt
-
 class Nonsense:
     def requestheaders(self, flow): return "block"
-
 class Waits:
     async def requestheaders(self, flow): await asyncio.sleep(9)
-
 class AsyncRaises:
     async def requestheaders(self, flow):
         await asyncio.sleep(0)
         1 / 0
-
 class AsyncExits:
     async def requestheaders(self, flow):
         await asyncio.sleep(0)
         raise SystemExit
-
 class AsyncLoops:
     async def requestheaders(self, flow):
         await asyncio.sleep(0)
         while True: pass
-
 class AsyncStays:
     async def requestheaders(self, flow):
         while True:
             try: await asyncio.sleep(9)
             except asyncio.CancelledError: pass
-
 class AsyncBlocks:
     async def requestheaders(self, flow):
         await asyncio.sleep(0.001)
         return block("after a while")
-
 class NoScanner:
     def requestbody(self, flow): raise ValueError
-
 class BadScanner:
     def requestbody(self, flow): return lambda piece: 1 / 0
-
 class WholeRaises:
     def request(self, flow): 1 / 0
-
 class ResponseRaises:
     def responseheaders(self, flow): 1 / 0
-
 class ResponseWholeRaises:
     def response(self, flow): 1 / 0
-
 class ResponseScannerRaises:
     def responsebody(self, flow): return lambda piece: 1 / 0
-
 class Blocks:
     def requestheaders(self, flow): return block("as it says")
-
 class Alerts:
     def requestheaders(self, flow): return alert("look")
-
 class Allows:
     def requestheaders(self, flow): return allow("friend")
-
 class Observes:
     seen = []
     def request(self, flow): self.seen.append(flow.request.content)
     def response(self, flow): self.seen.append(flow.response.content)
-
 class Modifies:
     def request(self, flow):
         flow.request.headers["x-added"] = "yes"
@@ -105,19 +81,14 @@ class Modifies:
     def response(self, flow):
         flow.response.headers["x-seen"] = "yes"
         flow.response.text = flow.response.text.upper()
-
 class Answers:
     def request(self, flow): flow.response = http.Response.make(418, b"teapot")
-
 class AnswersEarly:
     def requestheaders(self, flow): flow.response = http.Response.make(418, b"teapot")
-
 class Kills:
     def request(self, flow): flow.kill()
-
 class KillsEarly:
     def requestheaders(self, flow): flow.kill()
-
 class KillsLate:
     def response(self, flow): flow.kill()
 """

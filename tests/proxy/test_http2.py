@@ -113,32 +113,6 @@ def test_client_cancels(proxy, h2_origin):
 # -- windows and memory
 
 
-def stuck_origin(origin):
-    """Its windows stay closed on /stuck."""
-    def act(server, _stream):
-        server.acknowledge = False
-    origin.h2_paths["/stuck"] = act
-
-
-def test_closed_window_at_the_origin(proxy, h2_origin):
-    """An upload that does not get on is held back at the client, and others go on."""
-    stuck_origin(h2_origin)
-    h2_origin.h2_settings = {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10_000}
-    before = proxy.memory()
-    client = proxy.h2(h2_origin)
-    stream = client.request("/stuck", "POST", end=False)
-    sent = 0
-    while (size := min(16384, client.h2.local_flow_control_window(stream))) or client.pump(0.3):
-        if size:
-            client.h2.send_data(stream, b"z" * size)
-            client.flush()
-            sent += size
-    h2_origin.h2_settings = {}
-    assert sent < 6 * MIB
-    assert proxy.memory() - before < 20 * MIB
-    assert client.wait(client.request("/")).body == b"ok"
-
-
 def test_window_shrinks_below_zero(proxy, h2_origin):
     """The origin takes back what has been used already; later it opens again."""
     def act(server, stream):
@@ -167,44 +141,6 @@ def test_window_opens_again(proxy, h2_origin):
     client.send(stream, body, end=True)
     assert client.wait(stream).body == b"ok"
     assert h2_origin.record.endswith(body)
-
-
-def test_closed_window_at_the_client(proxy, h2_origin):
-    """A download that nobody takes is held back at the origin, and others go on."""
-    gone = []
-
-    def act(server, stream):
-        server.h2.send_headers(stream, [(":status", "200")])
-        server.flush()
-        left = 100 * MIB
-        while left > 0:
-            window = min(server.h2.local_flow_control_window(stream), server.h2.max_outbound_frame_size)
-            if window == 0:
-                server.sock.settimeout(0.5)
-                try:
-                    server.h2.receive_data(server.sock.recv(65536))
-                except OSError:
-                    break
-                continue
-            server.h2.send_data(stream, b"z" * window)
-            server.flush()
-            left -= window
-        server.sock.settimeout(None)
-        gone.append(100 * MIB - left)
-
-    h2_origin.h2_paths["/big"] = act
-    before = proxy.memory()
-    client = proxy.h2(h2_origin)
-    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
-    client.flush()
-    while not client.pump(1):
-        """Until the settings are known."""
-    stream = client.request("/big")
-    time.sleep(1)
-    assert proxy.memory() - before < 20 * MIB
-    del client, stream
-    time.sleep(0.3)
-    assert gone[0] < 10 * MIB
 
 
 def test_large_download(proxy, h2_origin):

@@ -40,7 +40,7 @@ def run(command: Sequence[str | Path], *, home: Path, given: bytes = b"", codes:
             user=os.geteuid(),
             group=os.getegid(),
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:
         package = PACKAGES.get(str(command[0]), str(command[0]))
         raise StoreError(f"{error.filename} is not installed (Debian: apt install {package})") from None
     except subprocess.TimeoutExpired:

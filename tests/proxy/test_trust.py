@@ -30,8 +30,9 @@ def make(tmp_path):
         home, folder = tmp_path / "home", tmp_path / "folder"
         for each in (home, folder):
             each.mkdir(mode=0o700)
-        os.chown(home, uid, uid)
-        trust = Trust(folder, User(uid, uid, home))
+        gid = os.getegid() if uid == os.geteuid() else uid
+        os.chown(home, uid, gid)
+        trust = Trust(folder, User(uid, gid, home))
         trust.write(pem)
         return trust
 

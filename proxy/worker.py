@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the policy file and the filters it names.
 WATCH_INTERVAL = 1.0
-#: Objects made before a collection, and younger collections before an older one.  Each connection leaves cycles of
-#: layers and generators; Python's own numbers cost some 6 % of a request, and up to 50 ms at once in a filter's call.
+#: Objects made before a collection, and younger collections before an older one: larger than Python's own, as each
+#: connection leaves cycles of layers and generators, and a collection may fall into a filter's call and its deadline.
 GC_THRESHOLDS = 20_000, 20, 50
 #: Seconds that open connections are given to end at an orderly stop.
 DRAIN_LIMIT = 2.0

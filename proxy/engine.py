@@ -12,15 +12,19 @@ from proxy import lean  # noqa: F401 before mitmproxy's addons
 # isort: on
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 # isort: split
 from mitmproxy import addonmanager, master, options
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Connection
+from mitmproxy.hooks import all_hooks
 from mitmproxy.proxy import commands, events, layer, mode_specs, server
 
 from proxy.session import Session
@@ -89,6 +93,7 @@ class Handler(Transports):
         self.session = session
         self._hooks = hooks
         self._events: deque[events.Event] = deque()
+        self._unsent: dict[Connection, list[bytes]] = {}
         self._busy = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[commands.RequestWakeup, asyncio.TimerHandle] = {}
@@ -128,6 +133,7 @@ class Handler(Transports):
             while self._events:
                 for command in self.layer.handle_event(self._events.popleft()):
                     self._carry_out(command)
+            self._send()
         except Exception:
             log.exception("a layer failed; the connection is closed")
             self._crash()
@@ -138,8 +144,7 @@ class Handler(Transports):
     def _carry_out(self, command: commands.Command) -> None:
         match command:
             case commands.SendData():
-                if (io := self.transports.get(command.connection)) and io.writer and not io.writer.is_closing():
-                    io.writer.write(command.data)
+                self._unsent.setdefault(command.connection, []).append(command.data)
             case commands.StartHook():
                 self._start_hook(command)
             case commands.Log():
@@ -148,6 +153,7 @@ class Handler(Transports):
                 task = self._loop.create_task(self.open_connection(command))
                 self.transports[command.connection] = server.ConnectionIO(handler=task)
             case commands.CloseConnection():
+                self._send()
                 half = isinstance(command, commands.CloseTcpConnection) and command.half_close
                 self.close_connection(command.connection, half)
             case commands.RequestWakeup():
@@ -160,6 +166,13 @@ class Handler(Transports):
             case _:
                 raise TypeError(f"unexpected command: {command}")
 
+    def _send(self) -> None:
+        """What belongs together, a head and its body, leaves together: each write is a system call and a packet."""
+        for connection, chunks in self._unsent.items():
+            if (io := self.transports.get(connection)) and io.writer and not io.writer.is_closing():
+                io.writer.write(b"".join(chunks))
+        self._unsent.clear()
+
     def _wake(self, command: commands.RequestWakeup) -> None:
         if self._timers.pop(command, None):
             self.deliver(events.Wakeup(command))
@@ -167,6 +180,7 @@ class Handler(Transports):
     def _crash(self) -> None:
         """The layers are in a state that nobody knows: nothing more is fed to them."""
         self._events.clear()
+        self._unsent.clear()
         self.layer = Deaf(self.layer.context)
         self.abort("a layer failed")
 
@@ -175,7 +189,8 @@ class Handler(Transports):
     def _start_hook(self, hook: commands.StartHook) -> None:
         """Most hooks that may wait do not: a task is begun at once and only kept if it really does."""
         handler = self._hooks.get(hook.name)
-        waiting = handler(self.session, *hook.args()) if handler else None
+        arguments = [getattr(hook, name) for name in _arguments(hook.name)]
+        waiting = handler(self.session, *arguments) if handler else None
         if waiting is not None:
             task = asyncio.Task(_finish(waiting), loop=self._loop, eager_start=True)
             if not task.done():
@@ -197,6 +212,12 @@ class Handler(Transports):
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """The hooks round a connection, which mitmproxy calls from tasks: nobody here has any."""
+
+
+@cache
+def _arguments(hook: str) -> tuple[str, ...]:
+    """The names of a hook's arguments, which `Hook.args` would look up at each call."""
+    return tuple(field.name for field in dataclasses.fields(all_hooks[hook]))  # type: ignore[arg-type]
 
 
 async def _finish(waiting: Awaitable[None]) -> None:

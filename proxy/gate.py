@@ -1,5 +1,6 @@
 """What happens at each of mitmproxy's hooks: one host, the filter chain, and the choice between stream and buffer."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from mitmproxy import http
@@ -100,11 +101,13 @@ def judge(session: Session, connection: Connection) -> tuple[str, Decision | Non
     return verdict, Decision(Action.ALLOW, rule, reason) if verdict == "bypass" else None
 
 
-async def request(session: Session, flow: http.HTTPFlow) -> None:
+def request(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:
     """The whole request is here; called for streamed ones too, when it has gone."""
     transfer = session.of(flow)
-    if flow.request.stream or transfer.stopped:
-        return
+    return None if flow.request.stream or transfer.stopped else _collected_request(transfer, flow)
+
+
+async def _collected_request(transfer: Transfer, flow: http.HTTPFlow) -> None:
     await transfer.exchange.ask("request")
     _act(transfer, flow)
 
@@ -123,12 +126,19 @@ async def responseheaders(session: Session, flow: http.HTTPFlow) -> None:
     flow.response.stream = not collect
 
 
-async def response(session: Session, flow: http.HTTPFlow) -> None:
+def response(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:
     transfer = session.of(flow)
     assert flow.response is not None
     if not (flow.response.stream or transfer.stopped):
-        await transfer.exchange.ask("response")
-        _act(transfer, flow)
+        return _collected_response(session, transfer, flow)
+    if flow.websocket is None:
+        session.recorder.exchange(session, transfer)
+    return None
+
+
+async def _collected_response(session: Session, transfer: Transfer, flow: http.HTTPFlow) -> None:
+    await transfer.exchange.ask("response")
+    _act(transfer, flow)
     if flow.websocket is None:
         session.recorder.exchange(session, transfer)
 

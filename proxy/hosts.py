@@ -5,6 +5,7 @@ Otherwise we would classify one name while the origin serves another (RFC 9110, 
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from mitmproxy import http
 
@@ -12,7 +13,7 @@ from addons.connection import Connection
 
 #: A name or address as clients really send it, with an optional port.  RFC 3986 lets a name hold escapes and more,
 #: which one parser decodes and another does not: no user information, no `%`, no space, no control, ASCII alone.
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5})?)?")
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::(?P<port>[0-9]{1,5})?)?")
 
 #: Octets that parsers disagree on: NUL, bare CR and LF (RFC 9110, 5.5).
 _UNSAFE = re.compile(rb"[\x00\r\n]")
@@ -26,6 +27,7 @@ class Disagreement(ValueError):
         self.status = status
 
 
+@lru_cache(1024)
 def normalize(host: str) -> str:
     """Lower case, no brackets, no trailing dot, addresses in their one form."""
     host = host.strip("[]").rstrip(".").lower()

@@ -9,7 +9,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -154,13 +154,14 @@ class Owner:
         require(self.process is None or isinstance(self.process, Process), "process: not a process")
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=vars)
 Message = Start | Ready | Failed | Heartbeat | Stop | Lookup | Owner
 
 
 def encode(message: Message) -> bytes:
     """One line. Raises ValueError where the peer's decoder would refuse it."""
     name = type(message).__name__.lower()
-    line = json.dumps({"type": name, **asdict(message)}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    line = _ENCODER.encode({"type": name, **vars(message)}).encode() + b"\n"
     require(len(line) <= MAX_LINE, f"{name}: {len(line)} bytes are more than a line may have")
     return line
 

@@ -10,13 +10,15 @@ for its turn, and refusing a request for that would be wrong.  One that sleeps i
 """
 
 import ctypes
+import gc
 import signal
 import threading
 import time
 import types
 from collections.abc import Callable
 
-#: Seconds between two looks at the clock: what a call may take beyond its limit.
+#: Seconds between two looks at the clock.  The first in a call only notes where the processor's clock stands, which costs
+#: a system call that most calls need not pay; so a call may take two ticks beyond its limit.
 TICK = 0.01
 #: A call that does not use the processor, such as a sleep, may take this many times its limit.  Seen under full load:
 #: a turn lost for up to 90 ms.
@@ -34,14 +36,14 @@ class _Clock:
 
     def __init__(self) -> None:
         self.limit: float | None = None     # seconds, while a call runs
-        self.began = self.used = 0.0        # wall and processor time at its beginning
+        self.began = 0.0                    # wall time at its beginning
+        self.used = -1.0                    # processor time at the first look
         self.calls = self.idle = 0
         self.ticking = False
 
     def tick(self, _: int, frame: types.FrameType | None) -> None:
         """Raise in the call that is late, again at each tick if something in it swallowed the last one."""
-        if self.limit is not None and (time.thread_time() - self.used >= self.limit
-                                       or time.monotonic() - self.began >= self.limit * GRACE):
+        if self.limit is not None and self._late(self.limit):
             while frame is not None:
                 if frame.f_code is limited.__code__:
                     raise Missed
@@ -50,6 +52,11 @@ class _Clock:
         self.calls = 0
         if self.idle > IDLE_TICKS:
             self.stop()
+
+    def _late(self, limit: float) -> bool:
+        if self.used < 0:
+            self.used = time.thread_time()
+        return time.thread_time() - self.used >= limit or time.monotonic() - self.began >= limit * GRACE
 
     def stop(self) -> None:
         self.ticking = False
@@ -73,16 +80,21 @@ if hasattr(signal, "setitimer"):
         _clock.stop()
 
     def limited[**P, R](seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function in the main thread, or raise `Missed` when it has used up its `seconds`."""
+        """Call the function in the main thread, or raise `Missed` when it has used up its `seconds`.
+
+        No garbage is collected meanwhile: it is not the filter's, and a finalizer would swallow what is raised in it.
+        """
         clock = _clock
         clock.calls += 1
-        clock.began, clock.used, clock.limit = time.monotonic(), time.thread_time(), seconds
+        clock.began, clock.used, clock.limit = time.monotonic(), -1.0, seconds
         if not clock.ticking:
             clock.start()
+        gc.disable()
         try:
             return function(*args, **kwargs)
         finally:
             clock.limit = None
+            gc.enable()
 
 else:  # Windows: a watcher thread; it cannot cut a call that stays in C, such as a long regular expression
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from proxy.schema import ANY_VALUE, FilterRule, Key, Node, Policy, fields_of
+from proxy.keys import ANY_VALUE, Key, Node, fields_of
+from proxy.schema import FilterRule, Policy
 
 #: Bytes of a policy or filter file; a thousand rules need half of it. Long lists of hosts have files of their own.
 MAX_POLICY = 256 * 1024
@@ -265,6 +266,8 @@ class Builder:
         seen: set[str] = set()
         for rule in rules.value if isinstance(rules.value, tuple) else ():
             name = rule.get("id")
+            if name.value is BROKEN:
+                continue
             if str(name) in seen:
                 self.note(name, f"another rule above has the id {name} too")
             seen.add(str(name) if name is not rule else "")

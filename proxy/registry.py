@@ -30,8 +30,9 @@ from mitmproxy import http
 
 from addons.connection import Process
 from addons.verdict import labels
+from proxy.keys import Node
 from proxy.policy import Builder, PolicyError, load, read_trusted
-from proxy.schema import FilterRule, Node, Policy
+from proxy.schema import FilterRule, Policy
 
 GROUP = "lockgate.filters"
 BUILT_IN = {

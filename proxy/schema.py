@@ -1,94 +1,25 @@
 """What a policy file holds: frozen dataclasses, the connection verdict that they lead to, and their JSON Schema.
 
-An annotation holds a field's documentation and bounds as a `Key`. `policy.py` reads a file into these.
+`policy.py` reads a file into these; the section `tls` is in `tlspolicy.py`.
 
     python -m proxy.schema [--check] FILE    write the JSON Schema, or see that FILE has it: exit code 1 if not
 """
 
-import dataclasses
 import fnmatch
 import json
-import re
 import sys
-import types
-import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from addons.connection import Connection, Process
+from proxy.keys import Key, Node, json_schema
+from proxy.patterns import LABEL, host_pattern, matches_host
+from proxy.tlspolicy import Tls
 
-LABEL = "label:"
-NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
-JSON_TYPES = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean", types.NoneType: "null"}
 Network = IPv4Network | IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A YAML value (None, bool, int, float, str, a tuple or a dict of nodes) and its place in a file."""
-
-    file: str
-    line: int
-    path: str
-    value: Any
-
-    def get(self, key: str) -> "Node":
-        """Return the node under `key`, or this one if it has none: the place to name in an error."""
-        return typing.cast(Node, self.value.get(key, self)) if isinstance(self.value, dict) else self
-
-    def plain(self) -> Any:
-        """Return the value as plain Python objects."""
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
-        return [node.plain() for node in self.value] if isinstance(self.value, tuple) else self.value
-
-    def __str__(self) -> str:
-        names = {dict: "a mapping", tuple: "a list", types.NoneType: "nothing"}
-        return names.get(type(self.value)) or json.dumps(self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What an annotation says about a field beyond its type: `name: Annotated[str, Key("what it is for")]`.
-
-    `name` is its name in YAML if it differs. `convert` takes each text, of the type `raw`, or raises ValueError.
-    """
-
-    doc: str = ""
-    name: str = ""
-    raw: Any = None
-    convert: Callable[[str], Any] | None = None
-    minimum: int | None = None
-    maximum: int | None = None
-
-
-ANY_VALUE = Key()
-
-
-def host_pattern(text: str) -> str:
-    """Return a pattern in the form in which host names are compared; ValueError if it could match none."""
-    prefix = "*." if text.startswith("*.") else ""
-    name = text.removeprefix(prefix).removesuffix(".")
-    if not name.isascii():
-        name = name.encode("idna").decode()
-    if not NAME.fullmatch(name := name.lower()):
-        raise ValueError(f"{text!r} is not a host pattern: write host.example, or *.host.example for names below it")
-    if name.replace(".", "").isdigit():
-        raise ValueError(f"{text!r} is an address: write it under `addresses` of a connection rule")
-    return prefix + name
-
-
-def host_or_label(text: str) -> str:
-    """Like `host_pattern`, and `label:NAME` stands for every connection with that label."""
-    return text if text.startswith(LABEL) and text != LABEL else host_pattern(text)
-
-
-def matches_host(pattern: str, host: str) -> bool:
-    """Tell whether `*.a.b` (every name below a.b) or `a.b` (that name alone) covers `host`."""
-    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +37,6 @@ class Capture:
     def __post_init__(self) -> None:
         if not self.ports:
             raise ValueError("`ports` is empty: nothing would be captured")
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """The TLS session with the origin."""
-
-    trusted_ca: Annotated[Path | None, Key("PEM file that replaces the roots by which origins are verified")] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """What is decrypted."""
-
-    bypass: Annotated[tuple[str, ...], Key("never decrypted: hosts, or label:NAME", convert=host_or_label)] = ()
-    pinned: Annotated[Literal["block"], Key("programs that refuse our certificate")] = "block"
-    upstream: Annotated[Upstream, Key("the session with the origin")] = field(default_factory=Upstream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,56 +146,14 @@ class Policy:
                 return ConnectionVerdict("bypass", "tls.bypass", f"tls.bypass has {pattern}")
         return ConnectionVerdict("inspect", "", "no rule says otherwise")
 
-
-class Field(NamedTuple):
-    """A field of a dataclass as YAML sees it: its name and type there, and whether it must be given."""
-
-    attribute: str
-    name: str
-    kind: Any
-    key: Key
-    required: bool
-    default: Any
-
-
-def fields_of(cls: type) -> list[Field]:
-    """Return what a mapping for `cls` may hold. NameError if an annotation names something unknown."""
-    found = []
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for each in dataclasses.fields(cls):
-        kind, key = hints[each.name], ANY_VALUE
-        if typing.get_origin(kind) is Annotated:
-            key = next((extra for extra in kind.__metadata__ if isinstance(extra, Key)), key)
-            kind = kind.__origin__
-        if each.init and kind is not Node and not each.name.startswith("_"):
-            required = each.default is each.default_factory  # both are MISSING
-            found.append(Field(each.name, key.name or each.name, key.raw or kind, key, required, each.default))
-    return found
-
-
-def json_schema(kind: Any, key: Key = ANY_VALUE) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a type."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _record_schema(kind)
-    if origin is types.UnionType:
-        return {"anyOf": [json_schema(argument, key) for argument in arguments]}
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin is tuple:
-        return {"type": "array", "items": json_schema(arguments[0], key)}
-    bounds = {"minimum": key.minimum, "maximum": key.maximum} if kind is int else {}
-    return {"type": JSON_TYPES.get(kind, "object")} | {name: n for name, n in bounds.items() if n is not None}
-
-
-def _record_schema(cls: type) -> dict[str, Any]:
-    properties = {}
-    for each in (fields := fields_of(cls)):
-        properties[each.name] = schema = json_schema(each.kind, each.key) | {"description": each.key.doc}
-        if each.default is not dataclasses.MISSING:
-            schema["default"] = list(each.default) if isinstance(each.default, tuple) else each.default
-    required = [each.name for each in fields if each.required]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    def waits_for_address(self, conn: Connection) -> bool:
+        """Tell whether a rule about addresses might decide on it before any other does, once its name is looked up."""
+        for rule in self.connections:
+            if rule.matches(conn):
+                return False
+            if rule.addresses is not None and replace(rule, addresses=None).matches(conn):
+                return True
+        return False
 
 
 def main(argv: Sequence[str]) -> int:

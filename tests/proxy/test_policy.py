@@ -87,7 +87,19 @@ def test_default_policy():
                  id="minimum"),
     pytest.param("version: 1\ncapture: {fail: maybe}", '2: capture.fail: expected closed or open, got "maybe"',
                  id="choice"),
-    pytest.param("version: 1\ntls: {pinned: learn}", '2: tls.pinned: expected block, got "learn"', id="not built"),
+    pytest.param("version: 1\ntls: {pinned: bypass}", '2: tls.pinned: expected block or learn, got "bypass"',
+                 id="no bypass for whoever asks"),
+    pytest.param("version: 1\ntls: {upstream: {exceptions: [{hosts: [a.example], accept: [known-bad]}]}}",
+                 "2: tls.upstream.exceptions[0].accept[0]: 'known-bad' is not a rule that may be broken; those are: "
+                 "untrusted, signature, expired, not-yet-valid, name, public-suffix, usage, constraints, weak, profile, "
+                 "chain-too-long, revoked, must-staple, unchecked", id="exception without limits"),
+    pytest.param("version: 1\ntls: {upstream: {exceptions: [{hosts: [a.example], fingerprint: 'aa:bb'}]}}",
+                 "2: tls.upstream.exceptions[0].fingerprint: 'aa:bb' is not the SHA-256 of a certificate: "
+                 "64 hexadecimal digits",
+                 id="fingerprint"),
+    pytest.param("version: 1\nconnections:\n- {id: no, verdict: block}", "3: connections[0].id: `no` means false to YAML 1.1: "
+                 "write false, or quote it if it is text",
+                 id="an id that is no text"),
     pytest.param("version: 1\ntls: {bypass: [750]}", "2: tls.bypass[0]: expected text, got 750; quote it", id="text"),
     pytest.param("version: 1\ntls: {bypass: [a b]}", "2: tls.bypass[0]: 'a b' is not a host pattern: write host.example"
                                                      ", or *.host.example for names below it", id="host pattern"),

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from addons.connection import Connection, Process
-from proxy.schema import ConnectionRule, Policy, Tls, host_or_label, host_pattern, main
+from proxy.patterns import host_or_label, host_pattern
+from proxy.schema import ConnectionRule, Policy, main
+from proxy.tlspolicy import Tls
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "policy.schema.json"
 

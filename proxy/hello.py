@@ -26,6 +26,7 @@ GREASE = frozenset(range(0x0A0A, 0x10000, 0x1010))  # RFC 8701 2: 0x0a0a, 0x1a1a
 RECORD_HEADER, MESSAGE_HEADER = 5, 4
 HANDSHAKE, CLIENT_HELLO = 22, 1
 SERVER_NAME, GROUPS, POINT_FORMATS, SIGNATURES, ALPN, VERSIONS, ECH = 0, 10, 11, 13, 16, 43, 0xFE0D
+SESSION_TICKET, PRE_SHARED_KEY, KEY_SHARES = 35, 41, 51
 
 METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"PRI")
 LABEL = re.compile(r"[a-z0-9_-]{1,63}")
@@ -57,6 +58,7 @@ class ClientHello:
 
     `sni` is lower case, in A-label form, without a trailing dot; None if there is none or if it is no host name,
     and then `sni_invalid` tells the two apart. `ech` says that the extension was there, which GREASE ECH also does.
+    `key_shares` are the groups of the shares sent; `resumes`: it brings a ticket of an earlier session.
     """
 
     sni: str | None
@@ -69,6 +71,8 @@ class ClientHello:
     groups: tuple[int, ...]
     point_formats: tuple[int, ...]
     signature_algorithms: tuple[int, ...]
+    key_shares: tuple[int, ...]
+    resumes: bool
     ech: bool
 
     @property
@@ -103,7 +107,7 @@ def parse(data: bytes) -> ClientHello | Incomplete | NotTls:
     if not b"\x16\x03".startswith(data[:2]):
         return NotTls(_looks_like(data))
     message = _reassemble(data[:MAX_HELLO])
-    return message if isinstance(message, Incomplete) else _client_hello(_Reader(message))
+    return message if isinstance(message, Incomplete) else _client_hello(Reader(message))
 
 
 def _reassemble(data: bytes) -> bytes | Incomplete:
@@ -131,7 +135,7 @@ def _reassemble(data: bytes) -> bytes | Incomplete:
     return Incomplete(need)
 
 
-class _Reader:
+class Reader:
     """Takes fields off the front of a message; a field that is not all there is a `BadHello`."""
 
     def __init__(self, data: bytes) -> None:
@@ -146,8 +150,8 @@ class _Reader:
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size))
 
-    def vector(self, prefix: int) -> "_Reader":
-        return _Reader(self.take(self.number(prefix)))
+    def vector(self, prefix: int) -> "Reader":
+        return Reader(self.take(self.number(prefix)))
 
     def numbers(self, size: int) -> tuple[int, ...]:
         """All that is left, as numbers of `size` bytes (1 or 2), without GREASE."""
@@ -158,13 +162,13 @@ class _Reader:
         return tuple(value for value in values if value not in GREASE)
 
 
-def _client_hello(body: _Reader) -> ClientHello:
+def _client_hello(body: Reader) -> ClientHello:
     version = body.number(2)
     body.take(32)  # random
     body.vector(1)  # session id
     ciphers = body.vector(2).numbers(2)
     body.vector(1)  # compression methods
-    extensions = _extensions(body.vector(2)) if body.data else {}
+    extensions = read_extensions(body.vector(2)) if body.data else {}
     if body.data:
         raise BadHello("bytes after the extensions")
     raw_name = _server_name(extensions.get(SERVER_NAME))
@@ -180,11 +184,14 @@ def _client_hello(body: _Reader) -> ClientHello:
         groups=_list(extensions.get(GROUPS), 2, 2),
         point_formats=_list(extensions.get(POINT_FORMATS), 1, 1),
         signature_algorithms=_list(extensions.get(SIGNATURES), 2, 2),
+        key_shares=_shares(extensions.get(KEY_SHARES)),
+        resumes=PRE_SHARED_KEY in extensions or bool(extensions.get(SESSION_TICKET)),
         ech=ECH in extensions,
     )
 
 
-def _extensions(body: _Reader) -> dict[int, bytes]:
+def read_extensions(body: Reader) -> dict[int, bytes]:
+    """Return all that is left as extensions, in the order sent, GREASE included."""
     found: dict[int, bytes] = {}
     while body.data:
         code = body.number(2)
@@ -194,8 +201,8 @@ def _extensions(body: _Reader) -> dict[int, bytes]:
     return found
 
 
-def _only_vector(data: bytes, prefix: int) -> _Reader:
-    outer = _Reader(data)
+def _only_vector(data: bytes, prefix: int) -> Reader:
+    outer = Reader(data)
     inner = outer.vector(prefix)
     if outer.data:
         raise BadHello("bytes after the end of an extension's list")
@@ -206,8 +213,16 @@ def _list(data: bytes | None, prefix: int, size: int) -> tuple[int, ...]:
     return () if data is None else _only_vector(data, prefix).numbers(size)
 
 
+def _shares(data: bytes | None) -> tuple[int, ...]:
+    groups, body = [], Reader(b"") if data is None else _only_vector(data, 2)
+    while body.data:
+        groups.append(body.number(2))
+        body.vector(2)
+    return tuple(group for group in groups if group not in GREASE)
+
+
 def _protocols(data: bytes | None) -> tuple[str, ...]:
-    names, body = [], _Reader(b"") if data is None else _only_vector(data, 2)
+    names, body = [], Reader(b"") if data is None else _only_vector(data, 2)
     while body.data:
         names.append(body.vector(1).data.decode("latin-1"))
     return tuple(names)

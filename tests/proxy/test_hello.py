@@ -74,6 +74,8 @@ def test_python():
     assert found.legacy_version == 0x0303
     assert 0x1301 in found.ciphers
     assert 29 in found.groups
+    assert found.key_shares
+    assert set(found.key_shares) <= set(found.groups)
 
 
 @pytest.mark.parametrize(("command", "sni", "alpn"), [
@@ -151,6 +153,20 @@ def test_server_name(name, sni):
     assert (found.sni, found.sni_invalid) == (sni, sni is None)
 
 
+@pytest.mark.parametrize(("extensions", "shares", "resumes"), [
+    pytest.param(b"", (), False, id="neither"),
+    pytest.param(extension(51, vector(b"\x2a\x2a\0\1x" + b"\x11\xec\0\2yz" + b"\0\x1d\0\1z", 2)), (0x11EC, 29), False,
+                 id="two shares and GREASE"),
+    pytest.param(extension(51, b"\0\0"), (), False, id="no share: the origin shall name a group"),
+    pytest.param(extension(35, b""), (), False, id="tickets wanted"),
+    pytest.param(extension(35, b"ticket"), (), True, id="a ticket of TLS 1.2"),
+    pytest.param(extension(41, b"identity"), (), True, id="a ticket of TLS 1.3"),
+])
+def test_shares_and_tickets(extensions, shares, resumes):
+    found = parse(records(message(extensions)))
+    assert (found.key_shares, found.resumes) == (shares, resumes)
+
+
 @pytest.mark.parametrize("data", [
     pytest.param(b"\x16\x03\x01\0\0", id="empty record"),
     pytest.param(b"\x16\x03\x01\x40\x01", id="record longer than 2^14"),
@@ -168,6 +184,8 @@ def test_server_name(name, sni):
     pytest.param(records(message(extension(16, b"\0\3\4h2"))), id="ALPN beyond its end"),
     pytest.param(records(message(extension(43, b"\2\3\4x"))), id="versions and a byte more"),
     pytest.param(records(message(b"\0\x10\0")), id="extension cut short"),
+    pytest.param(records(message(extension(51, b"\0\4\0\x1d\0\1"))), id="key share cut short"),
+    pytest.param(records(message(extension(51, b""))), id="key shares without a list"),
 ])
 def test_malformed(data):
     with pytest.raises(BadHello):
@@ -222,7 +240,7 @@ def spec_hello(signatures=SPEC_SIGNATURES):
     extensions = [extension(0x1A1A, b""), server_name(b"host.example"), extension(16, vector(b"\2h2\x08http/1.1", 2)),
                   extension(43, vector(b"\x2a\x2a\x03\x04\x03\x03", 1))]
     for code in SPEC_EXTENSIONS.split():
-        data = {"000a": vector(b"\x3a\x3a\0\x1d\0\x17", 2), "000b": b"\1\0"}.get(code, b"")
+        data = {"000a": vector(b"\x3a\x3a\0\x1d\0\x17", 2), "000b": b"\1\0", "0033": b"\0\0"}.get(code, b"")
         extensions.append(extension(int(code, 16), data))
     extensions.append(extension(13, vector(bytes.fromhex(signatures), 2)))
     return records(message(b"".join(extensions), b"\x0a\x0a" + bytes.fromhex(SPEC_CIPHERS)))

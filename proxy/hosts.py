@@ -10,21 +10,15 @@ from functools import lru_cache
 from mitmproxy import http
 
 from addons.connection import Connection
+from proxy.normal import Malformed
 
 #: A name or address as clients really send it, with an optional port.  RFC 3986 lets a name hold escapes and more,
 #: which one parser decodes and another does not: no user information, no `%`, no space, no control, ASCII alone.
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::(?P<port>[0-9]{1,5})?)?")
 
-#: Octets that parsers disagree on: NUL, bare CR and LF (RFC 9110, 5.5).
-_UNSAFE = re.compile(rb"[\x00\r\n]")
 
-
-class Disagreement(ValueError):
+class Disagreement(Malformed):
     """The request names no host or more than one; `status` is the answer it deserves."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @lru_cache(1024)
@@ -51,15 +45,11 @@ def agreed_host(request: http.Request, connection: Connection) -> str:
     Raises `Disagreement`: 400 where the request contradicts itself, 421 where it asks this connection for another
     host's content, as clients that coalesce HTTP/2 connections do (RFC 9113, 9.1.2): they try again on a new one.
     """
-    for name, value in request.headers.fields:
-        if _UNSAFE.search(name) or _UNSAFE.search(value):
-            raise Disagreement(400, "A header field holds a NUL, CR or LF.")
-    if _UNSAFE.search(request.data.path) or b" " in request.data.path:
-        raise Disagreement(400, "The request target holds a character that is not allowed.")
-
     named = request.headers.get_all("host")
     if len(named) > 1:
         raise Disagreement(400, "The request has more than one Host header.")
+    if not named and not request.is_http2:      # the origin would have to guess, also where the target is absolute
+        raise Disagreement(400, "The request has no Host header.")
     if request.data.authority:
         named.append(request.authority)
     if not connection.tls and not connection.address[0]:    # through the explicit door, the target is absolute
@@ -75,11 +65,19 @@ def agreed_host(request: http.Request, connection: Connection) -> str:
     host = hosts.pop()
     expected = connection.host or _address(connection)
     if expected is not None and host != normalize(expected):
-        raise Disagreement(421, f"This connection is for {expected}, not for {host}.")
+        suspicion = _suspicion(request, connection)
+        raise Disagreement(421, f"{suspicion}: this connection is for {expected}, not for {host}.")
     port = found.pop()[1]
     if connection.tls and port not in (None, connection.address[1]):
         raise Disagreement(421, f"This connection is for port {connection.address[1]}, not for {port}.")
     return host
+
+
+def _suspicion(request: http.Request, connection: Connection) -> str:
+    """Over HTTP/1 no client does this in good faith: it shows one name to us and means another."""
+    if not connection.tls:
+        return "Another host than the tunnel's"
+    return "Domain fronting, or a connection reused" if request.is_http2 else "Domain fronting"
 
 
 def _default(request: http.Request) -> int:

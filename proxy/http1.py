@@ -3,6 +3,7 @@
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
+import re
 from typing import Any
 
 import h11
@@ -13,7 +14,6 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     RequestHeaders,
     RequestProtocolError,
-    ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
     ResponseTrailers,
@@ -25,15 +25,37 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Htt
 from proxy import answers
 from proxy.engine import Abort, Cancel
 from proxy.events import incident
+from proxy.normal import normalize_response
 from proxy.session import Session
+from proxy.websocket import check_response
 
 #: Bytes of a message head, of a chunk's head, and of requests sent ahead of their turn.  nginx and Apache take 8 K a
 #: line and some 32 K in all, Node 16 K, h11 64 K.
 MAX_HEAD = 64 * 1024
+#: mitmproxy's parser takes any white space for the spaces of a first line, and trims it from fields; others do not.
+_REQUEST_LINE = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]")
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [1-9][0-9]{2}( [\t -~\x80-\xff]*)?")
+_NOT_A_LINE = re.compile(rb"[\x00\x0b\x0c\r]")
 #: Characters of a parser's complaint that a page repeats.
 MAX_COMPLAINT = 200
 
 type Commands = layer.CommandGenerator[None]
+
+
+def read_request(lines: list[bytearray], tls: bool) -> http.Request:
+    """Parse the head of a request; raise ValueError where mitmproxy's parser would be more lenient than others."""
+    request = http1.read_request_head(_checked(lines, _REQUEST_LINE))
+    if request.scheme not in ("", "https" if tls else "http"):
+        raise ValueError("Its target has another scheme than its connection")
+    return request
+
+
+def _checked(lines: list[bytearray], first: re.Pattern[bytes]) -> list[bytes]:
+    if not first.fullmatch(lines[0]):
+        raise ValueError(f"Its first line is {bytes(lines[0])!r}")
+    if any(_NOT_A_LINE.search(line) for line in lines):
+        raise ValueError("A header field holds a NUL, a bare CR or a vertical tab")
+    return [bytes(line) for line in lines]
 
 
 class _Side(Http1Connection):
@@ -137,7 +159,7 @@ class ClientSide(_Side, Http1Server):
         if lines is None:
             return
         try:
-            self.request = http1.read_request_head([bytes(line) for line in lines])
+            self.request = read_request(lines, self.conn.tls)
             size = http1.expected_http_body_size(self.request)
         except ValueError as error:
             yield from self.refuse(400, f"The request is malformed: {error}"[:MAX_COMPLAINT])
@@ -185,8 +207,6 @@ class ClientSide(_Side, Http1Server):
                 self.state = self.done
             case ResponseTrailers():
                 """HTTP/1 has no place for them unless they were announced."""
-            case ResponseEndOfMessage() if self.response and self.response.status_code == 304:
-                yield from self.mark_done(response=True)        # no body, even where a header promises chunks
             case _:
                 yield from super().send(event)
 
@@ -222,8 +242,10 @@ class OriginSide(_Side, Http1Client):
             self.state = self.done
             return
         try:
-            while lines := self.buf.maybe_extract_lines():
-                response = http1.read_response_head([bytes(line) for line in lines])
+            while (lines := self.buf.maybe_extract_lines()) is not None:
+                if not lines:       # blank lines after the last response
+                    continue
+                response = http1.read_response_head(_checked(lines, _STATUS_LINE))
                 if not 100 <= response.status_code < 200 or response.status_code == 101:
                     yield from self._begin(response, event)
                     return
@@ -235,6 +257,9 @@ class OriginSide(_Side, Http1Client):
     def _begin(self, response: http.Response, event: events.ConnectionEvent) -> Commands:
         assert self.request is not None
         assert self.stream_id is not None
+        normalize_response(response)
+        if response.status_code == 101:
+            check_response(self.request, response)
         size = http1.expected_http_body_size(self.request, response)
         if not (response.is_http11 or response.is_http10):
             raise ValueError(f"it speaks {response.http_version[:10]}")

@@ -6,6 +6,7 @@ memory.  Here every stream has a window of its own, and its bytes are acknowledg
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -32,6 +33,9 @@ STREAM_WINDOW, CONNECTION_WINDOW = 2 * 1024 * 1024, 16 * 1024 * 1024
 
 #: Streams that a client may reset within a second (CVE-2023-44487): as many as it may have open.
 MAX_RESETS = 100
+
+#: What mitmproxy would take for a number has more forms.
+_STATUS = re.compile(rb"[1-9][0-9]{2}")
 
 type Commands = layer.CommandGenerator[None]
 #: Says whether what arrives on a stream (the client's number of it) can be passed on at once.
@@ -139,6 +143,12 @@ class _Side(Http2Connection):
             yield commands.SendData(self.conn, data)
 
 
+def _pseudo(event: h2.events.RequestReceived | h2.events.ResponseReceived, name: bytes) -> bytes:
+    """What h2 has seen to be there."""
+    assert event.headers is not None
+    return bytes(dict(event.headers)[name])
+
+
 class ClientSide(_Side, Http2Server):
     """The client's side.  A stream answered in the middle of its request ends with NO_ERROR.
 
@@ -171,6 +181,9 @@ class ClientSide(_Side, Http2Server):
             return False
         if isinstance(event, h2.events.RequestReceived):
             self._used = True
+            if _pseudo(event, b":scheme") not in (b"https", b"http"):   # the other one is corrected, as gRPC needs it
+                self.h2_conn.reset_stream(event.stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
+                return False
         if isinstance(event, h2.events.StreamReset) and self._too_many_resets():
             yield from self.protocol_error("too many streams were reset", h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
             return True
@@ -227,6 +240,9 @@ class OriginSide(_Side, Http2Client):
         if isinstance(event, Retiring):
             yield from self._retire(event.last_stream_id)
             return False
+        if isinstance(event, h2.events.ResponseReceived) and not _STATUS.fullmatch(_pseudo(event, b":status")):
+            yield from self.protocol_error("its status is not a number of three digits")
+            return True
         return (yield from super().handle_h2_event(event))
 
     def _retire(self, last: int) -> Commands:

@@ -26,7 +26,7 @@ class Connection:
     """One connection of an application, by its ClientHello and its original destination.
 
     `host` is the server name it asks for (SNI, lower case, no trailing dot), `address` the numeric address and port
-    that it dialled, `client` its own end, `alpn` the protocols offered, `ja4` the fingerprint of its hello.
+    that it dialled, `client` its own end, `alpn` the protocols offered, `ja3` and `ja4` the fingerprints of its hello.
     """
 
     host: str | None
@@ -35,5 +35,6 @@ class Connection:
     process: Process | None = None
     tls: bool = True
     alpn: tuple[str, ...] = ()
+    ja3: str | None = None
     ja4: str | None = None
     labels: set[str] = field(default_factory=set)

@@ -8,5 +8,6 @@ debian.py      the system's store              nss.py     Chromium's and Firefox
 record.py      what was changed, and how it was before, so that it can be undone
 verify.py      does a program really accept us: a handshake on loopback
 install.py     `python -I -m certs.install`: for the administrator, given the certificate only
+bundles.py     where a system keeps the roots that it trusts
 command.py, files.py, user.py   programs of others, files replaced whole, whose browsers are meant
 """

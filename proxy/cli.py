@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "events": ("proxy.commands:events", ("state", "follow", "since", "host", "only_app", "verdict", "filter",
                                          "incident", "limit", "json")),
     "ca": ("proxy.authority:ca", ("ca_action", "state", "stores", "form", "out", "yes", "dry_run", "json")),
+    "pins": ("proxy.pinning:pins", ("pins_action", "pin_app", "pin_host", "lifetime", "every", "state", "json")),
     "filters": ("proxy.checking:filters", ("json",)),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

@@ -17,8 +17,8 @@ import time
 import types
 from collections.abc import Callable
 
-#: Seconds between two looks at the clock.  The first in a call only notes where the processor's clock stands, which costs
-#: a system call that most calls need not pay; so a call may take two ticks beyond its limit.
+#: Seconds between two looks at the clock.  The first in a call only notes where the processor's clock stands, a system
+#: call that most calls are thus spared; so a call may take two ticks beyond its limit.
 TICK = 0.01
 #: A call that does not use the processor, such as a sleep, may take this many times its limit.  Seen under full load:
 #: a turn lost for up to 90 ms.

@@ -28,7 +28,6 @@ from mitmproxy.hooks import all_hooks
 from mitmproxy.proxy import commands, events, layer, mode_specs, server
 
 from proxy.session import Session
-from proxy.tlsface import CIPHERS, Tls
 from proxy.transports import Transports
 
 log = logging.getLogger(__name__)
@@ -66,16 +65,14 @@ class Abort(commands.Command):
     """Reset the connection with the client and all with origins."""
 
 
-def lean_options(roots: str) -> tuple[master.Master, options.Options]:
-    """Return a master without addons and the options that the layers read; `roots` is the upstream trust bundle."""
+def lean_options() -> tuple[master.Master, options.Options]:
+    """Return a master without addons and the options that the layers read."""
     opts = options.Options()
     bare = master.Master(opts)
     loader = addonmanager.Loader(bare)
     Proxyserver().load(loader)      # the layers' options are defined there
-    Tls.load(Tls.__new__(Tls), loader)
     opts.update(
         connection_strategy="lazy", rawtcp=False, validate_inbound_headers=True, tcp_timeout=IDLE_LIMIT,
-        ssl_verify_upstream_trusted_ca=roots, ciphers_client=CIPHERS, ciphers_server=CIPHERS,
         http2_ping_keepalive=0)     # a ping timer a connection, for origins that do not need it
     return bare, opts
 

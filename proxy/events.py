@@ -67,6 +67,19 @@ class Http:
     request_length: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The TLS session with an origin; `ja3` and `ja4` are of our own hello, `ja3s` of its answer."""
+
+    version: str
+    cipher: str
+    group: str
+    resumed: bool
+    ja3: str
+    ja4: str
+    ja3s: str
+
+
 def incident() -> str:
     """Return an id of 50 random bits that a person can copy: ten letters and digits."""
     bits = secrets.randbits(50)
@@ -83,11 +96,9 @@ def new_flow_id() -> int:
     return secrets.randbits(53)
 
 
-def connection_event(
-    conn: Connection, outcome: Outcome, *, flow_id: int, tls_version: str = "", ja3: str = ""
-) -> Event:
+def connection_event(conn: Connection, outcome: Outcome, *, flow_id: int) -> Event:
     """Describe the verdict on a connection."""
-    return _event("tls" if conn.tls else "tcp", conn, outcome, flow_id, tls_version, ja3, sorted(conn.labels))
+    return _event("tls" if conn.tls else "tcp", conn, outcome, flow_id, sorted(conn.labels))
 
 
 def http_event(
@@ -98,9 +109,13 @@ def http_event(
     flow_id: int,
     labels: Iterable[str] = (),
     tls_version: str = "",
+    upstream: Upstream | None = None,
 ) -> Event:
-    """Describe what became of a request."""
-    event = _event("http", conn, outcome, flow_id, tls_version, "", sorted({*conn.labels, *labels}))
+    """Describe what became of a request; `tls_version` is the client's, `upstream` the session with the origin."""
+    event = _event("http", conn, outcome, flow_id, sorted({*conn.labels, *labels}))
+    if conn.tls:
+        event["tls"] |= {"version": tls_version} if tls_version else {}
+        event["tls"] |= {"upstream": _filled(upstream)} if upstream else {}
     event["app_proto"] = "http2" if request.protocol.startswith("HTTP/2") else "http"
     event["http"] = _filled(request)
     return event
@@ -234,8 +249,6 @@ def _event(
     conn: Connection,
     outcome: Outcome,
     flow_id: int,
-    tls_version: str,
-    ja3: str,
     labels: list[str],
 ) -> Event:
     event: Event = {
@@ -253,8 +266,8 @@ def _event(
     if outcome.findings:
         event["lockgate"]["findings"] = [dataclasses.asdict(finding) for finding in outcome.findings]
     if conn.tls:
-        tls = {"sni": conn.host, "version": tls_version, "alpn": list(conn.alpn), "ja4": conn.ja4}
-        event["tls"] = {name: value for name, value in tls.items() if value} | ({"ja3": {"hash": ja3}} if ja3 else {})
+        tls = {"sni": conn.host, "alpn": list(conn.alpn), "ja4": conn.ja4, "ja3": conn.ja3 and {"hash": conn.ja3}}
+        event["tls"] = {name: value for name, value in tls.items() if value}
     if conn.process is not None:
         event["process"] = _process(conn.process)
     if labels:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import socket
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import h11
 
@@ -20,13 +21,18 @@ from proxy.hosts import Disagreement, split_authority
 MAX_HEAD = 64 * 1024
 #: Seconds for the name service, half of what a client waits for an answer.
 RESOLVE_LIMIT = 5.0
+#: Addresses of one name that are considered: at one every 250 ms, more would not get their turn in time.
+MAX_ADDRESSES = 10
 #: Seconds for a refused client to take its answer.
 LINGER_LIMIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a client asks to go.  `plain`: not by CONNECT, the requests themselves say where; `rest`: bytes read."""
+    """Where a client asks to go: `address` has the name, as long as that has not been looked up.
+
+    `plain`: not by CONNECT, the requests themselves say where; `rest`: bytes read.
+    """
 
     host: str | None
     address: Address
@@ -48,12 +54,8 @@ class Refusal(Exception):
         self.answer = head + body.encode()
 
 
-async def greet(client: socket.socket, own: set[Address]) -> Target:
-    """Read the first request head; answer a CONNECT.
-
-    Raises `Refusal` for what is no request to a proxy and for destinations that no proxy should lead to; `own` are
-    the addresses that we listen on ourselves.
-    """
+async def greet(client: socket.socket) -> Target:
+    """Read the first request head; a CONNECT is still to be answered.  Raises `Refusal` for no request to a proxy."""
     loop = asyncio.get_running_loop()
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     read = b""
@@ -79,13 +81,20 @@ async def greet(client: socket.socket, own: set[Address]) -> Target:
         raise Refusal(400, str(error)) from None
     if port is None:
         raise Refusal(400, "CONNECT needs a host and a port.")
-    address = await find(host, port, own)
-    await loop.sock_sendall(client, b"HTTP/1.1 200 Connection established\r\n\r\n")
-    return Target(host, address, connection.trailing_data[0])
+    return Target(host, (host, port), connection.trailing_data[0])
 
 
-async def find(host: str, port: int, own: set[Address]) -> Address:
-    """Return the address of a host that we may lead to; raise `Refusal` (502, 403)."""
+async def accept(client: socket.socket) -> None:
+    """Say that the tunnel stands."""
+    await asyncio.get_running_loop().sock_sendall(client, b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+
+async def find(host: str, port: int, own: set[Address]) -> tuple[Address, ...]:
+    """Return the addresses of a host that we may lead to, in the order to try them in; raise `Refusal`.
+
+    504, 502: nobody knows, or in time; 403: no proxy should lead to any of them.  `own` are the addresses that we
+    listen on ourselves.
+    """
     loop, flags = asyncio.get_running_loop(), socket.AI_ADDRCONFIG
     try:
         async with asyncio.timeout(RESOLVE_LIMIT):
@@ -94,11 +103,20 @@ async def find(host: str, port: int, own: set[Address]) -> Address:
         raise Refusal(504, f"Nobody said within {RESOLVE_LIMIT:g} s where {host} is.") from None
     except OSError as error:
         raise Refusal(502, f"{host} was not found: {error.strerror or error}.") from None
-    # Of the two loopbacks, more servers listen on the older one.
-    address = sorted((str(entry[4][0]) for entry in found), key=lambda each: each == "::1")[0]
-    if why := destination.forbidden(address, port, own):
-        raise Refusal(403, f"{host}: {why}.")
-    return address, port
+    except UnicodeError:    # a label is empty, or longer than 63 octets
+        raise Refusal(502, f"{host} is no name that could be looked up.") from None
+    reasons = {str(entry[4][0]): destination.forbidden(str(entry[4][0]), port, own) for entry in found}
+    allowed = _in_turn([address for address, why in reasons.items() if why is None])
+    if not allowed:
+        raise Refusal(403, f"{host}: {next(iter(reasons.values()))}.")
+    return tuple((address, port) for address in allowed[:MAX_ADDRESSES])
+
+
+def _in_turn(addresses: list[str]) -> list[str]:
+    """One of each family in turn, the system's first choice first (RFC 8305, 4)."""
+    first = [each for each in addresses if (":" in each) == (":" in addresses[0])]
+    second = [each for each in addresses if each not in first]
+    return [each for pair in zip_longest(first, second) for each in pair if each is not None]
 
 
 async def refuse(client: socket.socket, answer: bytes) -> None:

@@ -1,40 +1,39 @@
 """What happens at each of mitmproxy's hooks: one host, the filter chain, and the choice between stream and buffer."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from mitmproxy import http
-from mitmproxy.net.http.validate import validate_headers
 
 from addons.connection import Connection
 from addons.verdict import Action
 from proxy import answers
+from proxy.bypass import Bypasses
 from proxy.chain import Decision
+from proxy.destination import Address
 from proxy.engine import Hook
 from proxy.events import incident
 from proxy.explicit import Refusal
-from proxy.hosts import Disagreement, agreed_host
+from proxy.hosts import agreed_host
 from proxy.layers import next_layer
+from proxy.normal import Malformed, normalize_request, stay_captured
 from proxy.session import Session, Transfer
 from proxy.tlsface import Tls
-
-#: The one extension of WebSocket that we can take off (RFC 7692).
-DEFLATE = "permessage-deflate"
+from proxy.websocket import offer_only_deflate
 
 
 async def requestheaders(session: Session, flow: http.HTTPFlow) -> None:
     """Nothing of the request has left yet; after this it streams, is collected, or is refused."""
     rules = session.rules()
-    transfer = Transfer(rules.chain.begin(flow), incident())
+    number, session.incident = session.incident or incident(), ""
+    transfer = Transfer(rules.chain.begin(flow), number)
     session.transfers[flow.id] = transfer
     flow.metadata["process"] = session.connection.process      # `~app` reads it
     flow.request.stream = True
     try:
         transfer.host = _acceptable(session, flow.request)
         await _judge_request(session, transfer)
-    except Disagreement as error:
-        transfer.refusal = (error.status, str(error))
-    except Refusal as error:
+    except (Malformed, Refusal) as error:
         transfer.refusal = (error.status, str(error))
     if not transfer.stopped:
         exchange = transfer.exchange
@@ -47,23 +46,14 @@ async def requestheaders(session: Session, flow: http.HTTPFlow) -> None:
 
 
 def _acceptable(session: Session, request: http.Request) -> str:
-    """Return the one host; raise `Disagreement` for a request that no filter is to see."""
+    """Return the one host; raise `Malformed` for a request that no filter is to see."""
     if not session.recorder.healthy:
-        raise Disagreement(503, "Decisions cannot be recorded, and the policy asks to refuse requests then.")
+        raise Malformed(503, "Decisions cannot be recorded, and the policy asks to refuse requests then.")
     if request.method == "CONNECT":
-        raise Disagreement(400, "CONNECT is only understood as the first request to the proxy.")
-    try:
-        validate_headers(request)
-    except ValueError as error:
-        raise Disagreement(400, f"The request is malformed: {error}.") from None
+        raise Malformed(400, "CONNECT is only understood as the first request to the proxy.")
     host = agreed_host(request, session.connection)
-    if not request.is_http2:
-        request.authority = ""      # origin-form: some origins know no other (RFC 9112, 3.2.1)
-    if request.headers.get("upgrade", "websocket").lower() != "websocket":
-        del request.headers["upgrade"]      # to nothing that we could read (RFC 9110, 7.8: it may be ignored)
-        request.headers.pop("http2-settings", None)
-    if request.headers.get("sec-websocket-extensions", DEFLATE).partition(";")[0].strip().lower() != DEFLATE:
-        del request.headers["sec-websocket-extensions"]     # messages in them could not be read
+    normalize_request(request)
+    offer_only_deflate(request)
     return host
 
 
@@ -74,31 +64,57 @@ async def _judge_request(session: Session, transfer: Transfer) -> None:
     verdict, decision = "inspect", session.refused
     if decision is None and session.find is not None:
         request = exchange.flow.request
-        address = request.host, request.port
-        found = await session.find(*address)
-        session.routes = {address: found}       # one request at a time comes this way
-        verdict, decision = judge(session, replace(connection, host=transfer.host, address=found))
+        asked = replace(connection, host=transfer.host, address=(request.host, request.port))
+        decision = blocked_by_name(session, asked)
+        if decision is None:
+            verdict, decision, routes = judge(session, asked, await session.find(*asked.address))
+            session.routes = {asked.address: routes}        # one request at a time comes this way
     if verdict == "bypass":
         exchange.rules = ()
     else:
         exchange.note(decision)
 
 
-def judge(session: Session, connection: Connection) -> tuple[str, Decision | None]:
-    """The verdict on a connection: `inspect`, `bypass` or `block`, and the decision behind it.
+def blocked_by_name(session: Session, connection: Connection) -> Decision | None:
+    """The block that holds wherever the name may lead: such a name is not even looked up.
 
-    The policy's own rules speak first, then the filters that look at connections; a block by either holds.
+    Filters will be asked again with the address, so that only what they really said counts, no failure and no alert.
     """
+    rules = session.rules()
+    if not rules.policy.waits_for_address(connection):
+        verdict, rule, reason = rules.policy.connection_verdict(connection)
+        if verdict == "block":
+            return Decision(Action.BLOCK, rule, reason)
+    decision, _ = rules.chain.connection(connection)
+    return None if decision is None or decision.action is Action.ALLOW or decision.failed else decision
+
+
+def judge(session: Session, connection: Connection,
+          addresses: Sequence[Address]) -> tuple[str, Decision | None, tuple[Address, ...]]:
+    """The verdict on a connection: `inspect`, `bypass` or `block`, the decision behind it, and where it may go.
+
+    Where a name has several addresses, a block of one does not touch the others, and none is dialled under the
+    verdict on another: the first that is not blocked decides, and those are returned that share its verdict.
+    """
+    found = [(address, *_judge_one(session, replace(connection, address=address))) for address in addresses]
+    first, verdict, decision, alerts = next((each for each in found if each[1] != "block"), found[0])
+    for alert in alerts:
+        session.recorder.connection(replace(connection, address=first), "alert", alert, flow_id=session.flow_id)
+    return verdict, decision, tuple(each[0] for each in found if each[1] == verdict)
+
+
+def _judge_one(session: Session, connection: Connection) -> tuple[str, Decision | None, list[Decision]]:
+    """The policy's own rules speak first, then the filters that look at connections; a block by either holds."""
     rules = session.rules()
     verdict, rule, reason = rules.policy.connection_verdict(connection)
     if verdict == "block":
-        return "block", Decision(Action.BLOCK, rule, reason)
+        return "block", Decision(Action.BLOCK, rule, reason), []
     decision, alerts = rules.chain.connection(connection)
-    for alert in alerts:
-        session.recorder.connection(connection, "alert", alert)
     if decision is not None and decision.action is not Action.ALLOW:
-        return "block", decision
-    return verdict, Decision(Action.ALLOW, rule, reason) if verdict == "bypass" else None
+        return "block", decision, alerts
+    if not rule and connection.labels:      # `tls.bypass` may name what a filter has just found out
+        verdict, rule, reason = rules.policy.connection_verdict(connection)
+    return verdict, Decision(Action.ALLOW, rule, reason) if verdict == "bypass" else None, alerts
 
 
 def request(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:
@@ -117,6 +133,8 @@ async def responseheaders(session: Session, flow: http.HTTPFlow) -> None:
     exchange = transfer.exchange
     if transfer.stopped:
         return
+    if flow.response is not None and session.rules().policy.capture.quic != "allow":
+        stay_captured(flow.response)
     await exchange.ask("responseheaders")
     if exchange.stopped or flow.response is None:
         return
@@ -182,14 +200,15 @@ async def websocket_end(session: Session, flow: http.HTTPFlow) -> None:
     session.recorder.exchange(session, session.of(flow))
 
 
-def hooks(tls: Tls) -> dict[str, Hook]:
+def hooks(tls: Tls, bypasses: Bypasses) -> dict[str, Hook]:
     """The table of all the hooks that do something here."""
     return {
         "next_layer": next_layer,
         "tls_clienthello": lambda session, data: tls.client_hello(data, dial=session.refused is None),
-        "tls_start_client": lambda _, data: tls.tls_start_client(data),
-        "tls_start_server": lambda _, data: tls.tls_start_server(data),
-        "tls_failed_client": lambda session, data: session.recorder.untrusted(session, data.conn.error or ""),
+        "tls_start_client": tls.tls_start_client,
+        "tls_start_server": tls.tls_start_server,
+        "tls_established_server": tls.tls_established_server,
+        "tls_failed_client": lambda session, data: bypasses.client_failed(session, data.conn.error or ""),
         "tls_failed_server": lambda session, data: session.recorder.unverified(session, data.conn.error or ""),
         "requestheaders": requestheaders, "request": request,
         "responseheaders": responseheaders, "response": response,

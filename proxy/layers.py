@@ -8,9 +8,9 @@ from typing import Any
 
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.net.tls import starts_like_tls_record
-from mitmproxy.proxy import commands, events, layer, tunnel
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, TCPLayer
+from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
     GetHttpConnectionCompleted,
@@ -18,11 +18,11 @@ from mitmproxy.proxy.layers.http import (
     HTTPMode,
     RegisterHttpConnection,
 )
-from OpenSSL import SSL
 
 from proxy import http1, http2
 from proxy.session import Session
 from proxy.stream import Stream
+from proxy.tlslayers import ClientTls, OriginTls
 
 #: Methods that alone make a line HTTP; any other needs the version at its end (RFC 9110, 9.3; RFC 5789).
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
@@ -47,7 +47,7 @@ class Top(layer.Layer):
     def _handle_event(self, event: events.Event) -> Commands:
         child: layer.Layer
         if self.session.connection.tls:
-            child = ServerTLSLayer(self.context)
+            child = OriginTls(self.context, self.session)
             child.child_layer = ClientTls(self.context)
             child.child_layer.child_layer = layer.NextLayer(self.context, ask_on_start=True)
         elif self.session.silent:
@@ -56,26 +56,6 @@ class Top(layer.Layer):
             child = layer.NextLayer(self.context)
         self._handle_event = child.handle_event  # type: ignore[method-assign]
         yield from child.handle_event(event)
-
-
-class ClientTls(ClientTLSLayer):
-    """mitmproxy's, but its close is announced: clients must tell a response's end from a cut (RFC 8446, 6.1)."""
-
-    _announced = False
-
-    def send_data(self, data: bytes) -> Commands:
-        if not self._announced:
-            yield from super().send_data(data)
-
-    def send_close(self, command: commands.CloseConnection) -> Commands:
-        if self.tunnel_state is tunnel.TunnelState.OPEN and not self._announced:
-            self._announced = True
-            try:
-                self.tls.shutdown()
-            except SSL.Error:
-                """The peer has gone already."""
-            yield from self.tls_interact()
-        yield from super().send_close(command)
 
 
 def top(mode: HTTPMode) -> Callable[[Context, Session], layer.Layer]:
@@ -113,7 +93,7 @@ class Refused(layer.Layer):
 
     def __init__(self, context: Context, session: Session, what: str) -> None:
         super().__init__(context)
-        session.recorder.uninspectable(session.connection, what)
+        session.recorder.uninspectable(session, what)
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
@@ -138,7 +118,7 @@ class Relay(TCPLayer):
             self._first += event.data
             is_http = looks_like_http(self._first)
             if starts_like_tls_record(self._first) or is_http:
-                self._session.recorder.uninspectable(self._session.connection, "TLS or HTTP after a silence")
+                self._session.recorder.uninspectable(self._session, "TLS or HTTP after a silence")
                 self._handle_event = self.done
                 yield commands.CloseConnection(self.context.server)
                 yield commands.CloseConnection(client)
@@ -214,7 +194,7 @@ class Http(HttpLayer):
             context.server = Server(address=event.address, transport_protocol=event.transport_protocol)
             if event.tls:
                 context.server.sni = server.sni or self.context.client.sni or event.address[0]
-                first = ServerTLSLayer(context)
+                first = OriginTls(context, self.session)
                 first.child_layer = Origin(context, self)
         self._forget()
         self.connections[context.server] = first

@@ -17,11 +17,12 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from addons.connection import Connection, Process
 from addons.verdict import Action
 from proxy import destination, explicit
+from proxy.bypass import Bypasses
 from proxy.chain import Decision
 from proxy.destination import Address
 from proxy.engine import Handler, Hook
 from proxy.events import incident
-from proxy.gate import judge
+from proxy.gate import blocked_by_name, judge
 from proxy.hello import MAX_HELLO, BadHello, ClientHello, Incomplete, parse
 from proxy.layers import top
 from proxy.records import Records
@@ -52,6 +53,7 @@ class Door:
     records: Records
     owner: Owner
     explicit: bool                      # clients speak to us as a proxy; else the kernel knows the destination
+    bypasses: Bypasses
     own: set[Address] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -103,30 +105,42 @@ class Door:
 
     async def _arrive(self, client: socket.socket) -> tuple[Session, bytes]:
         """Learn where the client wants to go, what it speaks and who it is; return that and the bytes read."""
-        peer = client.getpeername()
-        source = destination.plain(peer[0]), peer[1]
+        source = destination.peer(client)
         if self.explicit:
             owner = self.owner(source, client.getsockname()[:2])
-            target = await explicit.greet(client, self.own)
+            target = await explicit.greet(client)
         else:
             target = explicit.Target(None, self._original(client), b"")
             owner = self.owner(source, target.address)
         connection = Connection(target.host, target.address, source, tls=False)
         session = Session(connection, self.rules, self.records)
-        first = target.rest
+        if self.explicit:
+            connection.process = await self._owner(owner)
         if target.plain:
             session.find = partial(explicit.find, own=self.own)
-        else:
-            try:
-                hello, first = await self._hello(client, first)
-            except BadHello as error:
-                self.records.uninspectable(connection, f"malformed TLS ({error})")
-                raise
-            session.silent = not first
-            if hello is not None:
-                _describe(session, hello)
-        connection.process = await self._owner(owner)
+            return session, target.rest
+        if self.explicit:
+            await self._lead(session)
+            await explicit.accept(client)
+        try:
+            hello, first = await self._hello(client, target.rest)
+        except BadHello as error:
+            self.records.uninspectable(session, f"malformed TLS ({error})")
+            raise
+        session.silent = not first
+        if hello is not None:
+            _describe(session, hello)
+        if not self.explicit:
+            connection.process = await self._owner(owner)
         return session, first
+
+    async def _lead(self, session: Session) -> None:
+        """Look up where the tunnel goes, if that is anybody's business."""
+        connection = session.connection
+        session.refused = blocked_by_name(session, connection)
+        if session.refused is None:
+            routes = await explicit.find(*connection.address, own=self.own)
+            connection.address, session.routes = routes[0], {routes[0]: routes}
 
     def _original(self, client: socket.socket) -> Address:
         address = destination.original(client)
@@ -166,17 +180,20 @@ class Door:
     async def _serve(self, client: socket.socket, session: Session, first: bytes) -> None:
         connection, decision = session.connection, session.refused
         if decision is None and session.find is None:
-            verdict, decision = judge(session, connection)
+            routes = session.routes.get(connection.address, (connection.address,))
+            verdict, decision, routes = judge(session, connection, routes)
+            connection.address, session.routes = routes[0], {routes[0]: routes}
+            verdict, decision = await self.bypasses.settle(session, session.hello, verdict, decision)
             if verdict == "bypass":
                 assert decision is not None
-                await self._bypass(client, connection, first, decision)
+                await self._bypass(client, session, first, decision)
                 return
             session.refused = decision
         if session.silent and not session.relays:
-            self.records.uninspectable(connection, "the client says nothing")
+            self.records.uninspectable(session, "the client says nothing")
             return
         if decision is not None and decision.action is Action.KILL:
-            self.records.connection(connection, "block", decision, incident=incident())
+            self.records.connection(connection, "block", decision, flow_id=session.flow_id, incident=incident())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))   # close sends a reset
             return
         await self._inspect(client, session, first)
@@ -193,23 +210,21 @@ class Door:
         handler.run_layer(top(HTTPMode.regular if session.find else HTTPMode.transparent))
         await handler.serve()
 
-    async def _bypass(self, client: socket.socket, connection: Connection, first: bytes, decision: Decision) -> None:
-        loop = asyncio.get_running_loop()
-        host, port = connection.address
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as origin:
-            origin.setblocking(False)
-            origin.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout(self.rules().policy.limits.answer):
-                await loop.sock_connect(origin, (host, port))
-            self.records.connection(connection, "bypass", decision)
+    async def _bypass(self, client: socket.socket, session: Session, first: bytes, decision: Decision) -> None:
+        connection = session.connection
+        async with asyncio.timeout(self.rules().policy.limits.answer / 2):        # the proof has had its part
+            origin = await destination.dial([connection.address])       # no other has proved to be the name's
+        with origin:
+            self.records.connection(connection, "bypass", decision, flow_id=session.flow_id)
             await splice(client, origin, first)
 
 
 def _describe(session: Session, hello: ClientHello) -> None:
     """Add to the connection what its ClientHello says; a tunnel to one name with TLS for another is refused."""
     connection = session.connection
-    connection.tls, connection.alpn, connection.ja4 = True, hello.alpn, hello.ja4
+    session.hello = hello
+    connection.tls, connection.alpn = True, hello.alpn
+    connection.ja3, connection.ja4 = hello.ja3, hello.ja4
     asked, connection.host = connection.host, hello.sni or connection.host
     if asked and connection.host != asked and not destination.numeric(asked):
         session.refused = Decision(Action.BLOCK, "lockgate", f"This is a tunnel to {asked}, not to {connection.host}.")

@@ -5,7 +5,7 @@ from pathlib import Path
 from addons.connection import Connection
 from addons.verdict import Action, labels
 from proxy.chain import Decision
-from proxy.events import Outcome, connection_event, http_event, http_part, incident, lifecycle_event, new_flow_id
+from proxy.events import Outcome, connection_event, http_event, http_part, incident, lifecycle_event
 from proxy.schema import Events
 from proxy.session import Session, Transfer
 from proxy.sinks import open_log
@@ -32,28 +32,29 @@ class Records:
 
     # -- connections
 
-    def connection(self, connection: Connection, verdict: str, decision: Decision, *, incident: str = "") -> None:
+    def connection(self, connection: Connection, verdict: str, decision: Decision, *, flow_id: int,
+                   incident: str = "") -> None:
         outcome = _outcome(decision, incident)
         if decision.action is Action.ALLOW:
             outcome = Outcome(verdict, decision.rule, decision.reason, incident)
-        self._log.emit(connection_event(connection, outcome, flow_id=new_flow_id()))
+        self._log.emit(connection_event(connection, outcome, flow_id=flow_id))
 
-    def uninspectable(self, connection: Connection, what: str) -> None:
+    def uninspectable(self, session: Session, what: str) -> None:
         """Neither HTTP nor, by the policy, to be relayed unread."""
-        self._refused(connection, PROXY, f"{what}: it cannot be inspected and is not relayed")
-
-    def untrusted(self, session: Session, reason: str) -> None:
-        """The handshake with the client failed.  An alert about the certificate says that it does not trust our root,
-        or pins another; a plain close says nothing, and is no decision."""
-        if reason.startswith("The client does not trust"):
-            self._refused(session.connection, TLS, f"the client refused our certificate: {reason}")
+        self._refused(session, PROXY, f"{what}: it cannot be inspected and is not relayed")
 
     def unverified(self, session: Session, reason: str) -> None:
         """The origin's certificate, or its TLS, did not stand up."""
-        self._refused(session.connection, TLS, f"the origin's TLS failed: {reason}")
+        self._refused(session, TLS, f"the origin's TLS failed: {reason}")
 
-    def _refused(self, connection: Connection, rule: str, reason: str) -> None:
-        self._log.emit(connection_event(connection, Outcome("block", rule, reason, incident()), flow_id=new_flow_id()))
+    def _refused(self, session: Session, rule: str, reason: str) -> None:
+        """The page that tells the user of it, where there will be one, names the same incident."""
+        waiting = [transfer.incident for transfer in session.transfers.values()]
+        number = waiting[0] if len(waiting) == 1 else incident()
+        if not waiting:
+            session.incident = number
+        outcome = Outcome("block", rule, reason, number)
+        self._log.emit(connection_event(session.connection, outcome, flow_id=session.flow_id))
 
     # -- requests
 
@@ -72,7 +73,7 @@ class Records:
         version = flow.client_conn.tls_version or ""
         for outcome in outcomes:
             self._log.emit(http_event(session.connection, outcome, part, flow_id=session.flow_id, labels=labels(flow),
-                                      tls_version=version))
+                                      tls_version=version, upstream=session.met))
 
 
 def _outcome(decision: Decision, incident: str) -> Outcome:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from mitmproxy import http
 from mitmproxy.connection import Connection as End
+from OpenSSL import SSL
 
 from addons.connection import Connection
 from addons.decode import Unscannable
@@ -13,7 +14,9 @@ from addons.verdict import Action
 from proxy.body import Body, message_boundary
 from proxy.chain import Chain, Decision, Exchange
 from proxy.destination import Address
-from proxy.events import new_flow_id
+from proxy.events import Upstream, new_flow_id
+from proxy.hello import ClientHello
+from proxy.resumption import Attempt
 from proxy.schema import Policy
 
 
@@ -28,13 +31,12 @@ class Rules:
 class Recorder(Protocol):
     """Takes what was decided; see `records.py`."""
 
-    def connection(self, connection: Connection, verdict: str, decision: Decision, *, incident: str = "") -> None: ...
+    def connection(self, connection: Connection, verdict: str, decision: Decision, *, flow_id: int,
+                   incident: str = "") -> None: ...
 
     def exchange(self, session: "Session", transfer: "Transfer", error: str = "") -> None: ...
 
-    def uninspectable(self, connection: Connection, what: str) -> None: ...
-
-    def untrusted(self, session: "Session", reason: str) -> None: ...
+    def uninspectable(self, session: "Session", what: str) -> None: ...
 
     def unverified(self, session: "Session", reason: str) -> None: ...
 
@@ -107,14 +109,19 @@ class Session:
     connection: Connection
     rules: Callable[[], Rules]
     recorder: Recorder
+    hello: ClientHello | None = None    # of a client that speaks TLS
+    met: Upstream | None = None              # the newest session with an origin
+    attempts: dict[SSL.Connection, Attempt] = field(default_factory=dict)   # tickets that handshakes may bring
     refused: Decision | None = None     # the whole connection is: every request gets the answer, nothing is dialled
     silent: bool = False                # the client waits for the origin to speak first
     settled: bool = False               # it is known what the connection carries
     #: Plain requests to a proxy name their origin one by one: where that is, if it may be led there (else `Refusal`).
-    find: Callable[[str, int], Awaitable[Address]] | None = None
-    routes: dict[Address, Address] = field(default_factory=dict)        # what `find` said, so that it is asked once
+    find: Callable[[str, int], Awaitable[tuple[Address, ...]]] | None = None
+    #: Where to dial, in this order, for what an origin is called: the verdict holds for these addresses alone.
+    routes: dict[Address, tuple[Address, ...]] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
     flow_id: int = field(default_factory=new_flow_id)
+    incident: str = ""                  # of a failure of the connection itself, until the page of a request names it
     #: Must reading from this end wait?  Set by the layer that knows.
     congested: Callable[[End], bool] = lambda _: False
 
@@ -126,7 +133,7 @@ class Session:
     def refuse(self, reason: str, incident: str) -> None:
         """Record that something was refused before it became a request."""
         decision = Decision(Action.BLOCK, "lockgate", reason)
-        self.recorder.connection(self.connection, "block", decision, incident=incident)
+        self.recorder.connection(self.connection, "block", decision, flow_id=self.flow_id, incident=incident)
 
     def of(self, flow: http.HTTPFlow) -> Transfer:
         return self.transfers[flow.id]

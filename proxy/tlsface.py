@@ -1,59 +1,62 @@
-"""Our two TLS faces: what clients see of us, and how we verify and meet origins.
+"""Our two TLS faces: what clients see of us, and what origins do.
 
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
-# isort: off
-from proxy import lean  # noqa: F401 before mitmproxy's addons
-# isort: on
-
 import contextlib
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from mitmproxy import tls
-from mitmproxy.addons.tlsconfig import AppData, TlsConfig, alpn_select_callback
-from mitmproxy.net import tls as net_tls
+from mitmproxy.connection import Server
 from mitmproxy.proxy.context import Context
 from OpenSSL import SSL
 
+from addons.verdict import Action
 from certs.authority import Authority, Leaf
+from certs.bundles import SYSTEM_BUNDLES, system_bundle
 from certs.names import expressible, general_name
+from proxy import mirror, resumption, upstream
+from proxy.chain import Decision
+from proxy.origins import Origins
+from proxy.paths import Roots
+from proxy.session import Session
+
+log = logging.getLogger(__name__)
+
+#: What events name as the rule that lets an origin break another.
+EXCEPTIONS = "tls.exceptions"
 
 #: Authenticated encryption with forward secrecy only, for TLS 1.2; every suite of TLS 1.3 is both (RFC 7540, 9.2.2).
-CIPHERS = ":".join((
-    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384"))
+CIPHERS = ":".join(mirror.CIPHERS.values())
 
 #: SAN entries taken over from an origin's certificate; larger ones exist (CDNs), and cost every handshake.
 MAX_NAMES = 100
-
-#: Where systems keep their bundle of trusted roots (Debian, Fedora, Alpine, openSUSE, macOS).
-SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
-                  "/etc/ssl/ca-bundle.pem")
-
 
 #: Server contexts kept, each with its leaf; the authority's own cache decides what is issued anew.  Some 20 KB each.
 MAX_CONTEXTS = 1000
 
 
-class Tls(TlsConfig):
-    """mitmproxy's TLS addon with our leaves, our suites, and the origin looked at before the client is answered.
+#: Nothing is compressed (CRIME) or renegotiated.  The client's preference among our suites counts: all are strong.
+OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
+#: What we speak to clients whose origin is not met (RFC 7301).
+SPOKEN = (b"h2", b"http/1.1")
 
-    mitmproxy's own certificate store is never made: its leaves would have the key of its authority.
-    """
 
-    def __init__(self, authority: Authority) -> None:
+class Tls:
+    """In place of mitmproxy's TLS addon, whose leaves have the key of its authority: our leaves, our suites, and the
+    origin looked at before the client is answered."""
+
+    def __init__(self, authority: Authority, origins: Origins) -> None:
         self._authority = authority
+        self._origins = origins
         self._contexts: OrderedDict[tuple[x509.Certificate, int], SSL.Context] = OrderedDict()
 
-    def configure(self, updated: set[str]) -> None:
-        """The base would read or make mitmproxy's own authority here: there is none."""
-
-    def tls_start_client(self, tls_start: tls.TlsData) -> None:
+    def tls_start_client(self, session: Session, tls_start: tls.TlsData) -> None:
         """A context for each leaf, made once: loading key and certificate costs a fifth of a handshake.
 
         The client gets no newer version than the origin has: it would show a security that is not there.
@@ -66,16 +69,32 @@ class Tls(TlsConfig):
             context = self._contexts[leaf.certificate, newest] = _server_context(leaf, newest)
             if len(self._contexts) > MAX_CONTEXTS:
                 self._contexts.popitem(last=False)
+        resumption.bind(context, resumption.partition(session.connection), client.sni or "", self._origins.generation)
         connection = SSL.Connection(context)
-        connection.set_app_data(AppData(client_alpn=client.alpn, server_alpn=server.alpn, http2=True))
+        connection.set_app_data(server.alpn)
         connection.set_accept_state()
         tls_start.ssl_conn = connection
 
-    def tls_start_server(self, tls_start: tls.TlsData) -> None:
-        """The name in its one form: with a trailing dot, as some clients send it, the base would raise."""
-        if sni := tls_start.context.client.sni:
-            tls_start.conn.sni = sni.rstrip(".")
-        super().tls_start_server(tls_start)
+    def tls_start_server(self, session: Session, tls_start: tls.TlsData) -> None:
+        """On behalf of this client: with its offers, as far as they are strong."""
+        client, server = tls_start.context.client, tls_start.conn
+        assert isinstance(server, Server)
+        assert server.address is not None
+        server.sni = (server.sni or client.sni or server.address[0]).rstrip(".")
+        server.alpn_offers = tuple(client.alpn_offers)
+        try:
+            tls_start.ssl_conn = self._origins.connect(server.sni, session, server.address[:2])
+        except (ValueError, SSL.Error) as error:        # without a connection the layer gives up
+            log.info("no handshake with %r: %s", server.sni, error)
+
+    async def tls_established_server(self, session: Session, data: tls.TlsData) -> None:
+        """Nothing of a request has left yet: the last moment to refuse the origin."""
+        assert data.ssl_conn is not None
+        attempt = session.attempts.get(data.ssl_conn)
+        await self._origins.refusal(data.ssl_conn, attempt.path if attempt else ())
+        for broken in upstream.tolerated(data.ssl_conn):
+            session.recorder.connection(session.connection, "alert", Decision(
+                Action.ALERT, EXCEPTIONS, f"tolerated ({broken.rule}): {broken.reason}"), flow_id=session.flow_id)
 
     def leaf(self, context: Context) -> Leaf:
         """Names as upstream has them and the one the client asked for; valid no longer than the origin's own."""
@@ -94,13 +113,21 @@ class Tls(TlsConfig):
         data.establish_server_tls_first = dial
 
 
+def _choose(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """The protocol that the origin chose, b"" for none; where it was not met, the client's first that we speak."""
+    origin: bytes | None = connection.get_app_data()
+    found = [name for name in offered if (name in SPOKEN if origin is None else name == origin)]
+    return found[0] if found else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
 def _server_context(leaf: Leaf, newest: int) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_max_proto_version(newest)
-    context.set_options(net_tls.DEFAULT_OPTIONS)
+    context.set_options(OPTIONS)
     context.set_cipher_list(CIPHERS.encode())
-    context.set_alpn_select_callback(alpn_select_callback)
+    context.set_alpn_select_callback(_choose)
+    resumption.accept_tickets(context)
     context.use_certificate(leaf.certificate)
     context.use_privatekey(leaf.key)
     for issuer in leaf.chain:
@@ -108,21 +135,16 @@ def _server_context(leaf: Leaf, newest: int) -> SSL.Context:
     return context
 
 
-def upstream_roots(state: Path, own: x509.Certificate, given: str | None,
-                   bundles: Iterable[str | Path] = SYSTEM_BUNDLES) -> str:
-    """Return the bundle that origins are verified against: the one given, else the system's without our own root.
+def upstream_roots(own: x509.Certificate, given: Path | None,
+                   bundles: Iterable[str | Path] = SYSTEM_BUNDLES) -> Roots:
+    """Return the roots that origins are verified against: those given, else the system's; never our own.
 
     A certificate of our root proves nothing about an origin: whoever gets at the key must not be able to stand
-    behind us as well (Killed by Proxy, 2016).
+    behind us as well (Killed by Proxy, 2016).  Raises OSError, or ValueError that names the file.
     """
-    if given:
-        return given
-    bundle = next((Path(p) for p in bundles if Path(p).is_file()), None)
+    bundle = given or system_bundle(bundles)
     if bundle is None:
         import certifi
 
         bundle = Path(certifi.where())
-    kept = [c for c in x509.load_pem_x509_certificates(bundle.read_bytes()) if c != own]
-    target = state / "upstream-roots.pem"
-    target.write_bytes(b"".join(c.public_bytes(Encoding.PEM) for c in kept))
-    return str(target)
+    return Roots.read(bundle, without=own)

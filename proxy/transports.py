@@ -12,6 +12,7 @@ from mitmproxy import options
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server
 
+from proxy.destination import dial, peer
 from proxy.session import Session
 
 #: Bytes read at once.
@@ -154,7 +155,12 @@ class Transports(server.LiveConnectionHandler):
             raise OSError("no address to connect to")
         connection.timestamp_start = time.time()
         host, port = connection.address[:2]
-        return await asyncio.open_connection(*self.session.routes.get((host, port), (host, port)))
+        if (addresses := self.session.routes.get((host, port))) is None:
+            return await asyncio.open_connection(host, port)
+        sock = await dial(addresses)
+        if self.session.find is None:       # events say where it went; the others' connection has no one origin
+            self.session.connection.address = peer(sock)
+        return await asyncio.open_connection(sock=sock)
 
     def _not_opened(self, command: commands.OpenConnection, reason: str) -> None:
         command.connection.error = reason

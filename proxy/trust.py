@@ -14,14 +14,13 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from certs.bundles import SYSTEM_BUNDLES as SYSTEM_BUNDLES  # the doctor names them too
+from certs.bundles import system_bundle
 from certs.command import run
 from certs.nss import CHROMIUM, FILES, TRUST
 from certs.user import User
 from proxy import confine
 
-#: Where systems keep their bundle of trusted roots (Debian, Fedora, Alpine, openSUSE, macOS).
-SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
-                  "/etc/ssl/ca-bundle.pem")
 #: Variables that name one file with all the roots to trust.
 BUNDLE_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE",
                     "PIP_CERT", "CARGO_HTTP_CAINFO", "NIX_SSL_CERT_FILE", "HTTPLIB2_CA_CERTS",
@@ -47,7 +46,7 @@ class Trust:
     def write(self, root_pem: Path) -> None:
         """Write the root alone, and the system's bundle with it."""
         pem = root_pem.read_bytes()
-        system = next((Path(path) for path in SYSTEM_BUNDLES if Path(path).is_file()), None)
+        system = system_bundle()
         self.root.write_bytes(pem)
         self.bundle.write_bytes((system.read_bytes() if system else b"") + b"\n" + pem)
         for path in (self.root, self.bundle):

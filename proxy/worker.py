@@ -27,15 +27,21 @@ from mitmproxy.master import Master
 
 from certs.authority import Authority, AuthorityError
 from proxy import deadline
+from proxy.bypass import Bypasses
 from proxy.chain import Chain
 from proxy.channel import Channel, Lost, own_lookup
 from proxy.config import Config
 from proxy.engine import lean_options
 from proxy.gate import hooks
 from proxy.listener import MAX_CONNECTIONS, Door
+from proxy.origins import Origins
+from proxy.paths import Roots
+from proxy.pins import Pins
 from proxy.policy import PolicyError, Problem, default_policy
+from proxy.probe import Probe
 from proxy.records import Records
 from proxy.registry import build, load_all
+from proxy.revocation import Revocation
 from proxy.session import Rules
 from proxy.tlsface import Tls, upstream_roots
 
@@ -99,6 +105,14 @@ class Worker:
         policy, loaded = load_all(path, strict=strict)
         return Rules(policy, Chain(loaded))
 
+    def _roots(self, rules: Rules) -> Roots:
+        """What origins are verified by.  Raises PolicyError."""
+        given = rules.policy.tls.upstream.trusted_ca
+        try:
+            return upstream_roots(self._own_root, given)
+        except (OSError, ValueError) as error:
+            raise PolicyError([Problem(str(self.policy_path), 1, "tls.upstream.trusted_ca", str(error))]) from None
+
     def _files(self) -> list[Path]:
         if self.policy_path is None:
             return []
@@ -119,6 +133,7 @@ class Worker:
         self._seen = self._stamp()
         try:
             rules = self._build()
+            roots = self._roots(rules)
             adopt(self.master, rules)
         except PolicyError as error:
             log.error("the policy was not reloaded, the old one stays in force:\n%s", error)
@@ -126,6 +141,8 @@ class Worker:
             self.records.lifecycle("reload failed", str(error))
             return
         self.rules = rules
+        self.origins.trust(roots)
+        self.probe.forget()
         self._seen = self._stamp()
         say(type="reloaded")
         self.records.lifecycle("reloaded", str(self.policy_path))
@@ -142,13 +159,15 @@ class Worker:
         loop = asyncio.get_running_loop()
         authority = Authority.load_or_create(self.state / "ca")
         policy = self.rules.policy
-        given = policy.tls.upstream.trusted_ca
-        roots = upstream_roots(self.state, authority.certificate, str(given) if given else None)
+        self._own_root = authority.certificate
+        self.origins = Origins(self._roots(self.rules), lambda: self.rules.policy.tls.upstream, Revocation())
         self.records = Records(self.state, policy.events)
-        self.master, opts = lean_options(roots)
+        self.master, opts = lean_options()
         adopt(self.master, self.rules)
-        tls = Tls(authority)
-        door = Door(opts, hooks(tls), lambda: self.rules, self.records, own_lookup, self.config.explicit)
+        self.probe = Probe(self.origins)
+        bypasses = Bypasses(self.probe, Pins(self.state))
+        table = hooks(Tls(authority, self.origins), bypasses)
+        door = Door(opts, table, lambda: self.rules, self.records, own_lookup, self.config.explicit, bypasses)
         sockets = self._listen(door)
         say(type="listening", listen=[s.getsockname()[:2] for s in sockets], ca=str(authority.pem_path))
         if self.config.channel is not None:

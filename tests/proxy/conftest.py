@@ -26,6 +26,22 @@ from proxy import deadline, sinks
 from proxy.config import Config
 from tests.proxy.origin import Answer, H2Client, Origin
 
+GET = b"GET / HTTP/1.1\r\nhost: origin.test\r\n\r\n"
+MIB = 2**20
+#: Every body goes through a scanner that finds nothing, and nobody is waited for longer than a second.
+SCANNING = """\
+version: 1
+tls: {{upstream: {{trusted_ca: {roots}}}}}
+limits: {{answer: 1, hello: 1}}
+filters:
+  - {{id: bodies, use: ./mine.py:Bodies}}
+"""
+SCANNER = """
+class Bodies:
+    def requestbody(self, flow): return lambda piece: None
+    def responsebody(self, flow): return lambda piece: None
+"""
+
 
 @dataclass
 class Proxy:
@@ -179,9 +195,16 @@ def running(folder: Path, policy: str, filters: str = "") -> Iterator[Proxy]:
         assert "failed" not in proxy.stderr, proxy.stderr
 
 
+def scanning(folder: Path, origin: Origin) -> contextlib.AbstractContextManager[Proxy]:
+    """Start a worker that looks into all bodies and is impatient."""
+    return running(folder / "worker", SCANNING.format(roots=origin.roots), SCANNER)
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _deadlines() -> None:
+def _deadlines() -> Iterator[None]:
     deadline.prepare()
+    yield
+    deadline.rest()     # a tick after the end would kill the interpreter
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,9 @@ def test_every_option_is_used_by_a_command_and_read_by_its_module():
     for where, options in cli.COMMANDS.values():
         source = (PROXY / f"{where.partition(':')[0].rpartition('.')[2]}.py").read_text()
         for option in set(options) - {"state"}:
-            flags, _ = OPTIONS[option]
-            name = next((flag for flag in flags if flag.startswith("--")), flags[0]).lstrip("-").replace("-", "_")
+            flags, settings = OPTIONS[option]
+            flag = next((flag for flag in flags if flag.startswith("--")), flags[0])
+            name = settings.get("dest", flag.lstrip("-").replace("-", "_"))
             assert f"arguments.{name}" in source, (where, option)
 
 

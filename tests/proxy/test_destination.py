@@ -1,8 +1,13 @@
-"""Addresses that no connection is led to."""
+"""Addresses that no connection is led to, and the way to those that one may be."""
+
+import asyncio
+import contextlib
+import socket
+import time
 
 import pytest
 
-from proxy.destination import forbidden, numeric, plain
+from proxy.destination import ATTEMPT_DELAY, dial, forbidden, numeric, peer, plain
 
 OWN = {("127.0.0.1", 8080), ("192.0.2.1", 8081)}
 
@@ -26,6 +31,8 @@ def test_plain(address, expected):
     pytest.param("192.0.2.2", 8081, False, id="our port elsewhere"),
     pytest.param("169.254.169.254", 80, True, id="metadata"),
     pytest.param("::ffff:169.254.169.254", 80, True, id="metadata, mapped"),
+    pytest.param("fd00:ec2::254", 80, True, id="metadata, IPv6"),
+    pytest.param("100.100.100.200", 80, True, id="metadata, not link-local"),
     pytest.param("fe80::1", 80, True, id="link-local"),
     pytest.param("0.0.0.0", 80, True, id="no address"),
     pytest.param("::", 80, True, id="no address, IPv6"),
@@ -38,3 +45,71 @@ def test_forbidden(address, port, refused):
 @pytest.mark.parametrize(("host", "expected"), [("192.0.2.1", True), ("::1", True), ("a.test", False), ("1", False)])
 def test_numeric(host, expected):
     assert numeric(host) == expected
+
+
+@pytest.mark.parametrize(("listening", "address", "refused"), [
+    pytest.param("0.0.0.0", "{here}", True, id="everywhere"),
+    pytest.param("::", "{here}", True, id="everywhere, IPv6"),
+    pytest.param("127.0.0.1", "{here}", False, id="on loopback alone"),
+    pytest.param("0.0.0.0", "192.0.2.77", False, id="another computer"),
+])
+def test_an_address_of_our_own(listening, address, refused):
+    """A listener without an address has all of this computer's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))      # sends nothing; the system chooses the address that it would have
+        except OSError:
+            pytest.skip("no network but loopback here")
+        here = sock.getsockname()[0]
+    assert (forbidden(address.format(here=here), 8080, {(listening, 8080)}) is not None) == refused
+
+
+@pytest.fixture
+def places():
+    """Addresses where somebody answers, everybody is refused, and nobody is heard, for the queue is full."""
+    with contextlib.ExitStack() as stack:
+        good = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            nobody = closed.getsockname()
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield {"good": good.getsockname(), "refused": nobody, "silent": full.getsockname()}
+
+
+@pytest.mark.parametrize(("names", "waits"), [
+    pytest.param(["good"], 0, id="one"),
+    pytest.param(["good", "silent"], 0, id="the first"),
+    pytest.param(["refused", "good"], 0, id="at once after a failure"),
+    pytest.param(["silent", "good"], 1, id="a moment after one that is silent"),
+    pytest.param(["silent", "silent", "good"], 2, id="a moment after each"),
+    pytest.param(["silent", "refused", "good"], 1, id="both"),
+])
+def test_dial(places, names, waits):
+    async def run():
+        with await asyncio.wait_for(dial([places[name] for name in names]), 5) as sock:
+            await asyncio.sleep(0)
+            assert len(asyncio.all_tasks()) == 1, "the others are given up"
+            return peer(sock)
+
+    began = time.monotonic()
+    assert asyncio.run(run()) == places["good"]
+    assert waits * ATTEMPT_DELAY <= time.monotonic() - began + 0.01 < (waits + 1) * ATTEMPT_DELAY
+
+
+@pytest.mark.parametrize(("names", "error"), [
+    pytest.param(["refused"], ConnectionRefusedError, id="one"),
+    pytest.param(["refused", "refused"], ConnectionRefusedError, id="all"),
+    pytest.param(["refused", "silent"], TimeoutError, id="the last may still answer"),
+    pytest.param(["silent", "silent"], TimeoutError, id="given up from outside"),
+])
+def test_dial_in_vain(places, names, error):
+    """Nothing is left open: a forgotten socket would be warned of."""
+    async def run():
+        async with asyncio.timeout(2 * ATTEMPT_DELAY):
+            await dial([places[name] for name in names])
+
+    with pytest.raises(error):
+        asyncio.run(run())

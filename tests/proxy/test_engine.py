@@ -25,7 +25,7 @@ def serve(make, client, hooks=None):
         reader, writer = await asyncio.open_connection(sock=ours)
         session = Session(Connection("a.test", ("192.0.2.1", 443), ("127.0.0.1", 1), tls=False), lambda: RULES, None)
         session.settled = True
-        handler = Handler(session, hooks or {}, lean_options("")[1], reader, writer)
+        handler = Handler(session, hooks or {}, lean_options()[1], reader, writer)
         handler.run_layer(lambda context, _: make(context))
         server = asyncio.ensure_future(handler.serve())
         mine = await asyncio.open_connection(sock=theirs)

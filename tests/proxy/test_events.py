@@ -31,7 +31,7 @@ SECRET = b"AKIAQWERTYUIOPASDFGH"
 def connection(**more):
     process = Process(42, "/usr/bin/curl", ("curl", "-d", SECRET.decode()), "ann", 1000, ("/bin/sh",), "/user.slice")
     return Connection("host.example", ("192.0.2.1", 443), ("127.0.0.1", 50_000), process, alpn=("h2",),
-                      ja4="t13d", labels={"b", "a"}, **more)
+                      ja3="aa", ja4="t13d", labels={"b", "a"}, **more)
 
 
 def found(where, start, value=SECRET, length=None):
@@ -39,12 +39,12 @@ def found(where, start, value=SECRET, length=None):
 
 
 def test_connection_event():
-    event = connection_event(connection(), Outcome("inspect"), flow_id=5, tls_version="TLS 1.3", ja3="aa")
+    event = connection_event(connection(), Outcome("inspect"), flow_id=5)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", event.pop("timestamp"))
     assert event == {
         "event_type": "tls", "flow_id": 5, "src_ip": "127.0.0.1", "src_port": 50_000, "dest_ip": "192.0.2.1",
         "dest_port": 443, "proto": "TCP", "app_proto": "tls", "lockgate": {"verdict": "inspect"},
-        "tls": {"sni": "host.example", "version": "TLS 1.3", "alpn": ["h2"], "ja4": "t13d", "ja3": {"hash": "aa"}},
+        "tls": {"sni": "host.example", "alpn": ["h2"], "ja3": {"hash": "aa"}, "ja4": "t13d"},
         "process": {"pid": 42, "exe": "/usr/bin/curl", "cmdline": "curl -d AKIA…", "user": "ann", "uid": 1000,
                     "parents": ("/bin/sh",), "cgroup": "/user.slice"},
         "labels": ["a", "b"],

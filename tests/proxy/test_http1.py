@@ -8,27 +8,13 @@ import time
 
 import pytest
 
-from tests.proxy.conftest import chunked, read_answer, running
-
-POLICY = """\
-version: 1
-tls: {{upstream: {{trusted_ca: {roots}}}}}
-limits: {{answer: 1, hello: 1}}
-filters:
-  - {{id: bodies, use: ./mine.py:Bodies}}
-"""
-FILTERS = """
-class Bodies:
-    def requestbody(self, flow): return lambda piece: None
-    def responsebody(self, flow): return lambda piece: None
-"""
-GET = b"GET / HTTP/1.1\r\nhost: origin.test\r\n\r\n"
-MIB = 2**20
+from tests.proxy.conftest import GET, MIB, chunked, read_answer, scanning
+from tests.proxy.origin import close
 
 
 @pytest.fixture(scope="module")
 def proxy(folder, origin):
-    with running(folder / "worker", POLICY.format(roots=origin.roots), FILTERS) as started:
+    with scanning(folder, origin) as started:
         yield started
 
 
@@ -175,10 +161,6 @@ def test_origin_closes_an_idle_connection(proxy, origin):
 
 
 # -- origins
-
-
-def close(sock):
-    sock.close()
 
 
 def reset(sock):

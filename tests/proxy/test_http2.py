@@ -9,26 +9,12 @@ from h2.errors import ErrorCodes
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, GoAwayFrame, HeadersFrame, PingFrame
 
-from tests.proxy.conftest import read_answer, running
-
-POLICY = """\
-version: 1
-tls: {{upstream: {{trusted_ca: {roots}}}}}
-limits: {{answer: 1, hello: 1}}
-filters:
-  - {{id: bodies, use: ./mine.py:Bodies}}
-"""
-FILTERS = """
-class Bodies:
-    def requestbody(self, flow): return lambda piece: None
-    def responsebody(self, flow): return lambda piece: None
-"""
-MIB = 2**20
+from tests.proxy.conftest import MIB, read_answer, scanning
 
 
 @pytest.fixture(scope="module")
 def proxy(folder, h2_origin):
-    with running(folder / "worker", POLICY.format(roots=h2_origin.roots), FILTERS) as started:
+    with scanning(folder, h2_origin) as started:
         yield started
 
 

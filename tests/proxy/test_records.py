@@ -13,6 +13,7 @@ from proxy.chain import Decision, Exchange
 from proxy.records import Records
 from proxy.schema import Events
 from proxy.session import Session, Transfer
+from tests.proxy.conftest import GET, running
 
 KEY = "AKIA" + "4QXB7ZKLMRTW2NPD"
 PROCESS = Process(7, exe="/usr/bin/app", cmdline=("app", "-d", KEY), user="me", uid=1000)
@@ -88,20 +89,41 @@ def test_no_secret_gets_in(record):
     ("alert", ALERT, ("alert", "alert")),
 ])
 def test_connection(record, verdict, decision, expected):
-    (event,) = record(lambda records: records.connection(CONNECTION, verdict, decision))
+    (event,) = record(lambda records: records.connection(CONNECTION, verdict, decision, flow_id=1))
     assert (event["event_type"], event["lockgate"]["verdict"]) == expected
     assert event["tls"]["ja4"] == "t13d"
 
 
-@pytest.mark.parametrize(("reason", "count"), [
-    ("The client does not trust the proxy's certificate for a.example (tlsv1 alert unknown ca)", 1),
-    ("connection closed early", 0),
-    ("The client disconnected during the handshake. If this happens consistently for a.example, this may indicate that "
-     "the client does not trust the proxy's certificate.", 0),
+@pytest.mark.parametrize("fail", [
+    pytest.param(lambda records, session: records.uninspectable(session, "not HTTP"), id="not HTTP"),
+    pytest.param(lambda records, session: records.unverified(session, "expired"), id="the origin's certificate"),
 ])
-def test_a_plain_close_is_no_decision(record, reason, count):
-    events = record(lambda records: records.untrusted(Session(CONNECTION, lambda: None, records), reason))
-    assert len(events) == count
+@pytest.mark.parametrize(("waiting", "same"), [
+    pytest.param((), True, id="the page still to come"),
+    pytest.param(("INCIDENT01",), True, id="the page of the request that waits"),
+    pytest.param(("INCIDENT01", "INCIDENT02"), False, id="nobody knows which"),
+])
+def test_a_failed_connection_and_its_page_share_an_incident(record, fail, waiting, same):
+    def act(records):
+        nonlocal session
+        session = Session(CONNECTION, lambda: None, records)
+        session.transfers = {name: Transfer(Exchange(None, ()), name) for name in waiting}
+        fail(records, session)
+
+    session = None
+    (event,) = record(act)
+    assert event["flow_id"] == session.flow_id
+    assert (event["lockgate"]["incident"] in (session.incident, *waiting)) == same
+    assert (session.incident == "") == bool(waiting)
+
+
+def test_the_page_leads_to_all_that_is_known(folder, origin):
+    """An origin that nobody vouches for: its handshake and the request that met it are one incident."""
+    with running(folder / "unverified", "version: 1\n") as proxy:
+        number = json.loads(proxy.ask(origin, GET).body)["incident"]
+        found = [event for event in proxy.events() if event["lockgate"].get("incident") == number]
+    assert {event["lockgate"]["filter"] for event in found} == {"tls", "lockgate"}
+    assert len({event["flow_id"] for event in found}) == 1
 
 
 def test_life_cycle(record):

@@ -3,7 +3,6 @@
 import contextlib
 import ssl
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ from mitmproxy import certs, connection
 from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
+from addons.connection import Connection
 from certs.authority import Authority
 from certs.minting import MAX_LEAF_LIFE
 from proxy.tlsface import Tls, upstream_roots
@@ -51,20 +51,20 @@ def names(certificate):
 ])
 def test_leaf_names(authority, origin_authority, sni, upstream, expected):
     origin = origin_authority.issue(upstream).certificate if upstream else None
-    assert names(Tls(authority).leaf(context(sni, origin)).certificate) == expected
+    assert names(Tls(authority, None).leaf(context(sni, origin)).certificate) == expected
 
 
 @pytest.mark.parametrize("left", [timedelta(hours=2), timedelta(days=300)])
 def test_leaf_ends_no_later_than_the_origin(authority, origin_authority, left):
     end = datetime.now(UTC).replace(microsecond=0) + left
     origin = origin_authority.issue(["a.example"], not_after=end).certificate
-    leaf = Tls(authority).leaf(context("a.example", origin)).certificate
+    leaf = Tls(authority, None).leaf(context("a.example", origin)).certificate
     assert leaf.not_valid_after_utc <= origin.not_valid_after_utc
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= MAX_LEAF_LIFE
 
 
 def test_leaf_key_is_not_the_authority_s(authority):
-    leaf = Tls(authority).leaf(context())
+    leaf = Tls(authority, None).leaf(context())
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert leaf.key.public_key().public_bytes(*form) != authority.certificate.public_key().public_bytes(*form)
 
@@ -74,7 +74,9 @@ def handshake(authority, client_context, origin_version=None):
     ctx = context("a.example")
     ctx.server.tls_version = origin_version
     data = TlsData(ctx.client, ctx)
-    Tls(authority).tls_start_client(data)
+    session = SimpleNamespace(hello=SimpleNamespace(versions=(0x0303, 0x0304)),
+                              connection=Connection("a.example", ("192.0.2.1", 443), ("127.0.0.1", 1)))
+    Tls(authority, SimpleNamespace(generation=1)).tls_start_client(session, data)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(incoming, outgoing, server_hostname="a.example")
     for _ in range(6):
@@ -116,14 +118,16 @@ def test_no_newer_version_than_the_origin_s(authority, theirs, expected):
     assert handshake(authority, client(authority), theirs).version() == expected
 
 
-def test_our_own_root_vouches_for_no_origin(authority, tmp_path):
-    bundle = tmp_path / "system.pem"
+@pytest.mark.parametrize("given", [False, True], ids=["the system's bundle", "a bundle of the policy's"])
+def test_our_own_root_vouches_for_no_origin(authority, tmp_path, given):
+    bundle = tmp_path / "bundle.pem"
     other = Authority.create(tmp_path / "other").certificate
     bundle.write_bytes(authority.certificate.public_bytes(Encoding.PEM) + other.public_bytes(Encoding.PEM))
-    roots = Path(upstream_roots(tmp_path, authority.certificate, None, [bundle]))
-    kept = x509.load_pem_x509_certificates(roots.read_bytes())
-    assert kept == [other]
+    roots = upstream_roots(authority.certificate, bundle if given else None, [bundle])
+    assert roots.certificates == (other,)
 
 
-def test_a_given_bundle_is_used_as_it_is(authority, tmp_path):
-    assert upstream_roots(tmp_path, authority.certificate, "/roots.pem") == "/roots.pem"
+def test_a_bundle_without_certificates_is_said(authority, tmp_path):
+    (tmp_path / "empty.pem").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"empty\.pem: no certificate"):
+        upstream_roots(authority.certificate, tmp_path / "empty.pem")

@@ -7,27 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy.conftest import read_answer, running
-
-POLICY = """\
-version: 1
-tls: {{upstream: {{trusted_ca: {roots}}}}}
-limits: {{answer: 1, hello: 1}}
-filters:
-  - {{id: bodies, use: ./mine.py:Bodies}}
-"""
-FILTERS = """
-class Bodies:
-    def requestbody(self, flow): return lambda piece: None
-    def responsebody(self, flow): return lambda piece: None
-"""
-GET = b"GET / HTTP/1.1\r\nhost: origin.test\r\n\r\n"
-MIB = 2**20
+from tests.proxy.conftest import GET, MIB, read_answer, scanning
 
 
 @pytest.fixture(scope="module")
 def proxy(folder, origin):
-    with running(folder / "worker", POLICY.format(roots=origin.roots), FILTERS) as started:
+    with scanning(folder, origin) as started:
         yield started
 
 
@@ -53,7 +38,6 @@ def test_flood_after_a_request_is_not_read(proxy, origin):
     assert proxy.memory() - before < 20 * MIB
 
 
-
 def test_client_closes_its_half(proxy, origin):
     """It may have said all that it wants to; it still gets its answer."""
     origin.paths["/slow"] = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nslow"
@@ -61,7 +45,6 @@ def test_client_closes_its_half(proxy, origin):
         sock.sendall(GET.replace(b" / ", b" /slow "))
         socket.socket.shutdown(sock, socket.SHUT_WR)
         assert read_answer(sock).body == b"slow"
-
 
 
 @pytest.mark.parametrize("sent", [
@@ -76,7 +59,6 @@ def test_client_leaves_early(proxy, origin, sent):
     assert proxy.ask(origin, GET).status == 200
 
 
-
 def test_slow_reader_does_not_fill_the_memory(proxy, origin):
     origin.paths["/big"] = endless
     before = proxy.memory()
@@ -84,7 +66,6 @@ def test_slow_reader_does_not_fill_the_memory(proxy, origin):
         sock.sendall(GET.replace(b" / ", b" /big "))
         time.sleep(0.7)
         assert proxy.memory() - before < 20 * MIB
-
 
 
 def test_origin_that_does_not_read_does_not_fill_the_memory(proxy, origin):
@@ -97,7 +78,6 @@ def test_origin_that_does_not_read_does_not_fill_the_memory(proxy, origin):
             for _ in range(200):
                 sock.sendall(b"z" * MIB)
         assert proxy.memory() - before < 20 * MIB
-
 
 
 def test_clients_that_left_are_forgotten(proxy, origin):

@@ -94,7 +94,8 @@ def _sniffer(flow: http.HTTPFlow, declared: str) -> BodyScanner:
         if data and len(head) < ENOUGH:
             return None
         if head:
-            _label(flow, f"content:{kind(head)}", *(("mismatch",) if mismatch(declared, kind(head)) else ()))
+            found = kind(head)
+            _label(flow, f"content:{found}", *(("mismatch",) if mismatch(declared, found) else ()))
         return DONE
 
     return scan

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -109,6 +110,11 @@ async def dial(addresses: Sequence[Address]) -> socket.socket:
         for attempt in attempts:
             if not attempt.cancel() and attempt.exception() is None:
                 attempt.result().close()
+
+
+def words(error: OSError) -> str:
+    """What went wrong, as the system says it: asyncio's own words leave that out."""
+    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
 
 
 async def _connect(address: Address) -> socket.socket:

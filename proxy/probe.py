@@ -7,13 +7,12 @@ whether it is the origin itself or a relay that hands our handshake on to it.
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections import OrderedDict
 
 from OpenSSL import SSL
 
-from proxy.destination import Address
+from proxy.destination import Address, words
 from proxy.origins import Origins
 from proxy.upstream import tolerated
 
@@ -65,7 +64,7 @@ class Probe:
         except TimeoutError:
             answer = f"no handshake within {limit:g} s"
         except OSError as error:
-            answer = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+            answer = words(error)
         except ValueError as error:     # a name that no certificate can be for
             answer = str(error)
         until = asyncio.get_running_loop().time() + (GOOD_FOR if answer is None else BAD_FOR)

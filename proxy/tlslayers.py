@@ -59,6 +59,7 @@ class _Side(TLSLayer):
                 failure = _words(error)
         yield from self.tls_interact()      # after reading, which may have had something to answer
         if plaintext:
+            self.heard()
             yield from self.event_to_child(events.DataReceived(self.conn, bytes(plaintext)))
         if failure:
             self._ended = True
@@ -66,6 +67,9 @@ class _Side(TLSLayer):
         if self._ended:
             self.conn.state &= ~ConnectionState.CAN_READ
             yield from self.event_to_child(events.ConnectionClosed(self.conn))
+
+    def heard(self) -> None:
+        """Something came from the peer that is not of the handshake."""
 
     def failed_late(self, why: str) -> Commands:
         """The peer sent a fatal alert, or something that is no TLS, after the handshake."""
@@ -78,8 +82,13 @@ class _Side(TLSLayer):
             yield from self.event_to_child(events.ConnectionClosed(self.conn))
 
     def send_data(self, data: bytes) -> Commands:
-        if not self._announced:
-            yield from super().send_data(data)
+        if self._announced:
+            return
+        try:
+            self.tls.sendall(data)
+        except SSL.Error:       # the peer has gone or broken it off, which is heard when reading
+            return
+        yield from self.tls_interact()
 
     def send_close(self, command: commands.CloseConnection) -> Commands:
         """The close is announced: the peer must be able to tell an end from a cut (RFC 8446, 6.1)."""
@@ -106,9 +115,8 @@ class ClientTls(_Side, ClientTLSLayer):
         yield commands.CloseConnection(self.tunnel_connection)
         self.event_to_child = self.errored  # type: ignore[method-assign]
 
-    def event_to_child(self, event: events.Event) -> Commands:
-        self._spoken = self._spoken or isinstance(event, events.DataReceived)
-        yield from super().event_to_child(event)
+    def heard(self) -> None:
+        self._spoken = True
 
     def failed_late(self, why: str) -> Commands:
         yield from self._refused(why)
@@ -152,6 +160,9 @@ class OriginTls(_Side, ServerTLSLayer):
             return False, f"{refused.reason} ({refused.rule})"
         if done:
             self._session.met = self._met()
+            # From now on these have nothing to look for; each would cost every command one more generator.
+            self.tls_interact = super().tls_interact    # type: ignore[method-assign]
+            self.receive_data = super().receive_data    # type: ignore[method-assign]
         return done, error
 
     def _met(self) -> Upstream:
@@ -169,13 +180,8 @@ class OriginTls(_Side, ServerTLSLayer):
         if not refusal(self.tls):       # mitmproxy reads on before it has heard of the refusal
             yield from super().receive_data(data)
 
-    def event_to_child(self, event: events.Event) -> Commands:
-        if isinstance(event, events.DataReceived) and event.connection is self.conn:
-            self._remember()
-        yield from super().event_to_child(event)
-
-    def _remember(self) -> None:
-        """The first data are here: the ticket, if there is one, came before them, and the origin is accepted."""
+    def heard(self) -> None:
+        """The ticket, if there is one, came before the first data, and the origin is accepted."""
         attempt = self._session.attempts.pop(self.tls, None)
         if attempt is not None and not tolerated(self.tls):
             attempt.keep(path(self.tls))

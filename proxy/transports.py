@@ -12,7 +12,7 @@ from mitmproxy import options
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server
 
-from proxy.destination import dial, peer
+from proxy.destination import dial, peer, words
 from proxy.session import Session
 
 #: Bytes read at once.
@@ -50,7 +50,7 @@ class Transports(server.LiveConnectionHandler):
             await self._read(connection, io.reader)  # type: ignore[arg-type]
             connection.state &= ~ConnectionState.CAN_READ
         except OSError as error:
-            connection.error = error.strerror or str(error) or type(error).__name__
+            connection.error = words(error)
             connection.state = ConnectionState.CLOSED
         except asyncio.CancelledError as error:
             connection.state, cancelled = ConnectionState.CLOSED, error
@@ -135,7 +135,7 @@ class Transports(server.LiveConnectionHandler):
         except TimeoutError:
             return self._not_opened(command, f"no connection within {limit:g} s")
         except OSError as error:
-            return self._not_opened(command, error.strerror or str(error) or type(error).__name__)
+            return self._not_opened(command, words(error))
         connection.timestamp_tcp_setup = time.time()
         connection.state = ConnectionState.OPEN
         connection.peername = writer.get_extra_info("peername")

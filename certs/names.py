@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -16,6 +17,11 @@ LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 DEVIATIONS = frozenset("ßς\u200c\u200d")
 
 
+#: Names whose entries are remembered: busy hosts come again and again, and each costs some 10 us.
+MAX_REMEMBERED = 4096
+
+
+@lru_cache(MAX_REMEMBERED)
 def general_name(name: str | x509.GeneralName) -> x509.GeneralName:
     """Return the subjectAltName entry for a DNS name, a wildcard, an IP literal, or a ready entry of those kinds.
 

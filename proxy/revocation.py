@@ -61,6 +61,7 @@ class Revocation:
     def __init__(self, report: Callable[[str], object] = log.warning, now: Callable[[], datetime] = utc_now) -> None:
         self._report, self._now = report, now
         self._statuses: OrderedDict[bytes, Status] = OrderedDict()
+        self._silent: OrderedDict[bytes, Unanswered] = OrderedDict()    # those that name no place to ask
         self._lists: OrderedDict[tuple[str, bytes], RevocationList] = OrderedDict()
         self._inquiries = Inquiries()
         self._reported: set[x509.Name] = set()
@@ -106,8 +107,8 @@ class Revocation:
 
     async def _learn(self, certificate: x509.Certificate, issuer: x509.Certificate) -> Status | Unanswered:
         """Return what is known by now, asking one place after another."""
-        if status := self._known(certificate):
-            return status
+        if known := self._known(certificate):
+            return known
         reasons = []
         sources = list(_sources(certificate))[:MAX_SOURCES]
         for source in sources:
@@ -121,7 +122,12 @@ class Revocation:
                 return status
         if not sources and certificate.not_valid_after_utc - certificate.not_valid_before_utc <= SHORT_LIVED:
             return Status("", certificate.not_valid_after_utc)
-        return Unanswered("; ".join(reasons) or "its CA names no place to ask")
+        why = Unanswered("; ".join(reasons) or "its CA names no place to ask")
+        if not sources:
+            _put(self._silent, _fingerprint(certificate), why)
+            if len(self._silent) > MAX_STATUSES:
+                self._silent.popitem(last=False)
+        return why
 
     async def _ask_responder(self, source: Source, certificate: x509.Certificate, issuer: x509.Certificate,
                              patience: float) -> Status:
@@ -150,13 +156,15 @@ class Revocation:
 
     # -- memory
 
-    def _known(self, certificate: x509.Certificate) -> Status | None:
-        status = self._statuses.get(_fingerprint(certificate))
-        return status if status and status.until > self._now() else None
+    def _known(self, certificate: x509.Certificate) -> Status | Unanswered | None:
+        key = _fingerprint(certificate)
+        status = self._statuses.get(key)
+        return status if status and status.until > self._now() else self._silent.get(key)
 
     def _remember(self, certificate: x509.Certificate, status: Status) -> None:
         """A good answer from before the revocation, stapled again, does not undo what is known."""
-        if not status.revoked and (known := self._known(certificate)) and known.revoked:
+        known = self._known(certificate)
+        if not status.revoked and isinstance(known, Status) and known.revoked:
             return
         _put(self._statuses, _fingerprint(certificate), status)
         if len(self._statuses) > MAX_STATUSES:

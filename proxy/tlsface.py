@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,10 @@ class Tls:
                 Action.ALERT, EXCEPTIONS, f"tolerated ({broken.rule}): {broken.reason}"), flow_id=session.flow_id)
 
     def leaf(self, context: Context) -> Leaf:
-        """Names as upstream has them and the one the client asked for; valid no longer than the origin's own."""
+        """Names as upstream has them and the one the client asked for; valid no longer than the origin's own.
+
+        An end that has passed can only be one that the policy tolerates.
+        """
         server, client = context.server, context.client
         origin = server.certificate_list[0] if server.certificate_list else None
         address = server.address[0] if server.address else "lockgate.invalid"
@@ -106,6 +110,8 @@ class Tls:
             with contextlib.suppress(ValueError):   # a SAN that cryptography cannot parse; OpenSSL could
                 names.extend(expressible(origin.altnames)[:MAX_NAMES])
         not_after = origin.to_cryptography().not_valid_after_utc if origin is not None else None
+        if not_after is not None and not_after <= datetime.now(UTC):
+            not_after = None
         return self._authority.issue(names, not_after=not_after)
 
     def client_hello(self, data: tls.ClientHelloData, *, dial: bool) -> None:

@@ -63,6 +63,14 @@ def test_leaf_ends_no_later_than_the_origin(authority, origin_authority, left):
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= MAX_LEAF_LIFE
 
 
+def test_leaf_for_an_origin_that_has_expired_and_is_tolerated(authority, origin_authority):
+    origin = SimpleNamespace(altnames=[x509.DNSName("a.example")], to_cryptography=lambda: SimpleNamespace(
+        not_valid_after_utc=datetime.now(UTC) - timedelta(days=1)))
+    asked = context("a.example")
+    asked.server.certificate_list = [origin]
+    assert Tls(authority, None).leaf(asked).certificate.not_valid_after_utc > datetime.now(UTC)
+
+
 def test_leaf_key_is_not_the_authority_s(authority):
     leaf = Tls(authority, None).leaf(context())
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -5,25 +5,13 @@ import time
 
 import pytest
 
-from tests.proxy.conftest import running
 from tests.tls import wire
 from tests.tls.manners import BAD, ENDINGS, ENDLESS, GOOD, STEPS, key_update, renegotiates
 from tests.tls.server import Manner, Stop
 
-POLICY = """\
-version: 1
-tls: {{upstream: {{trusted_ca: {roots}}}}}
-limits: {{answer: 2, hello: 2}}
-"""
 GET = b"GET / HTTP/1.1\r\nhost: origin.test\r\n\r\n"
 #: Seconds: the limit on answers, and as much again for a computer with other things to do.
 SOON = 4.0
-
-
-@pytest.fixture(scope="module")
-def proxy(folder, peer):
-    with running(folder / "worker", POLICY.format(roots=peer.roots)) as started:
-        yield started
 
 
 def ask(proxy, peer, manner):

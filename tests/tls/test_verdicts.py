@@ -10,21 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs.authority import Authority
 from tests.proxy.conftest import running
+from tests.tls.conftest import POLICY
 from tests.tls.server import Manner
 
-POLICY = """\
-version: 1
-tls: {{upstream: {{trusted_ca: {roots}}}}}
-limits: {{answer: 2, hello: 2}}
-"""
 GET = b"GET / HTTP/1.1\r\nhost: origin.test\r\n\r\n"
 SPKI = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-
-
-@pytest.fixture(scope="module")
-def proxy(folder, peer):
-    with running(folder / "worker", POLICY.format(roots=peer.roots)) as started:
-        yield started
 
 
 @pytest.fixture

@@ -117,22 +117,24 @@ def normalize_response(response: http.Response) -> None:
 
     What is merely careless, as some origins are, is mended as RFC 9112 says (5.1, 5.2, 6.3); browsers take it too.
     """
-    headers, careless = response.headers, False
-    for name, value in headers.fields:
-        careless = careless or name[-1:] in b" \t" or b"\r\n " in value or value[:1] == b" " or value[-1:] == b" "
-    if careless:
+    headers = response.headers
+    if any(name[-1:] in b" \t" or b"\r\n " in value or value[:1] == b" " or value[-1:] == b" "
+           for name, value in headers.fields):
         headers.fields = tuple((name.rstrip(b" \t"), value.replace(b"\r\n ", b" ").strip(b" "))
                                for name, value in headers.fields)
-    present = {name.lower() for name, _ in headers.fields}      # mitmproxy's own look-ups are slow
+    present: dict[bytes, bytes] = {}            # mitmproxy's own look-ups are slow
+    for name, value in headers.fields:
+        name = name.lower()
+        present[name] = present[name] + b"," + value if name in present else value
     if response.status_code in (204, 304):      # they have no body, whatever is announced
         headers.pop("transfer-encoding", None)
     if response.status_code == 204:
         headers.pop("content-length", None)
-    if b"content-length" in present and len(lengths := tokens(headers, "content-length")) == 1:
+    elif b"," in present.get(b"content-length", b"") and len(lengths := tokens(headers, "content-length")) == 1:
         headers["content-length"] = lengths.pop()
     if b"transfer-encoding" in present:
         _decode_transfer(headers)
-    if b"connection" in present and "close" in tokens(headers, "connection"):
+    if b"close" in present.get(b"connection", b"").lower() and "close" in tokens(headers, "connection"):
         headers["connection"] = "close"
 
 

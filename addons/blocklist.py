@@ -123,9 +123,9 @@ class Hosts:
 
     Entries of `hosts` and `files`: `name.example` covers the name and its sub-domains, `=name.example` the name alone,
     `*.name.example` or `.name.example` its sub-domains alone; `192.0.2.7`, `2001:db8::/32` addresses and networks.
-    Files are read once, in hosts format (`0.0.0.0 name`) or with one entry a line; `#` and `!` begin comments.  A
-    connection is judged by the name that it asks for and by its address, before it is dialled, and a request by its
-    host.
+    Files are in hosts format (`0.0.0.0 name`) or have one entry a line; `#` and `!` begin comments.  A running proxy
+    reads them again when they have changed.  A connection is judged by the name that it asks for and by its address,
+    before it is dialled, and a request by its host.
     """
 
     hosts: tuple[str, ...] = ()

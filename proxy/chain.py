@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import time
 import types
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,7 +135,7 @@ class Exchange:
     def stopped(self) -> bool:
         return self.decision is not None and self.decision.action is not Action.ALLOW
 
-    def asking(self, hook: str) -> Iterable[Rule]:
+    def asking(self, hook: str) -> Iterator[Rule]:
         """The rules that have this hook and match, in order, up to the one that allowed."""
         if self.decision is not None and self.decision.action is not Action.ALLOW:
             return
@@ -153,13 +153,29 @@ class Exchange:
 
     async def ask(self, hook: str) -> None:
         """Call one hook of every rule that has it, until one decides."""
-        for rule in self.asking(hook):
+        if (waiting := self.ask_now(hook)) is not None:
+            await waiting
+
+    def ask_now(self, hook: str) -> Awaitable[None] | None:
+        """The same, as far as it goes without waiting: mostly to the end.  Returns what is still to be awaited."""
+        return self._ask(hook, self.asking(hook))
+
+    def _ask(self, hook: str, rules: Iterator[Rule]) -> Awaitable[None] | None:
+        for rule in rules:
             before = self.flow.response
             result = rule.guarded(rule.hooks[hook], self.flow)
-            if inspect.isawaitable(result):
-                result = await self._wait(rule, result)
+            if result is not None and inspect.isawaitable(result):
+                return self._go_on(hook, rules, rule, before, result)
             if self.note(rule.verdict(result)) or self._acted(rule, before):
-                return
+                break
+        return None
+
+    async def _go_on(self, hook: str, rules: Iterator[Rule], rule: Rule, before: http.Response | None,
+                     result: Awaitable[object]) -> None:
+        """Wait for this rule's answer, then ask the others."""
+        decided = self.note(rule.verdict(await self._wait(rule, result))) or self._acted(rule, before)
+        if not decided and (waiting := self._ask(hook, rules)) is not None:
+            await waiting
 
     async def _wait(self, rule: Rule, result: Awaitable[object]) -> object:
         try:

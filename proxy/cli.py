@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "release": ("proxy.commands:release", ("run_dir",)),
     "check": ("proxy.checking:check", ("policy_file", "json")),
     "explain": ("proxy.explain:explain", ("url", "policy", "method", "header", "body_file", "app", "source", "type",
-                                          "requests", "json")),
+                                          "requests", "state", "json")),
     "scan": ("proxy.scanning:scan", ("paths", "policy", "json")),
     "events": ("proxy.commands:events", ("state", "follow", "since", "host", "only_app", "verdict", "filter",
                                          "incident", "limit", "json")),

@@ -1,8 +1,8 @@
 """What was decided, as plain dicts in the field names of Suricata's EVE, so that existing tools read them.
 
-A connection's event has the type `tls` (`tcp` without TLS), a request's `http`; whatever was blocked, killed or alerted
-is an `alert`; our own life is `lockgate`. Nothing secret gets in: findings carry masked samples, and the places that
-would repeat the value (URL, user agent, command line) are masked here.
+A connection's event has the type `tls` (`tcp` without TLS), a request's `http`, the end of a bypass `flow`; whatever
+was blocked, killed or alerted is an `alert`; our own life is `lockgate`. Nothing secret gets in: findings carry masked
+samples, and the places that would repeat the value (URL, user agent, command line) are masked here.
 
 Source of the names: Suricata user guide, "EVE JSON Format".
 """
@@ -101,16 +101,14 @@ def connection_event(conn: Connection, outcome: Outcome, *, flow_id: int) -> Eve
     return _event("tls" if conn.tls else "tcp", conn, outcome, flow_id, sorted(conn.labels))
 
 
-def http_event(
-    conn: Connection,
-    outcome: Outcome,
-    request: Http,
-    *,
-    flow_id: int,
-    labels: Iterable[str] = (),
-    tls_version: str = "",
-    upstream: Upstream | None = None,
-) -> Event:
+def flow_event(conn: Connection, outcome: Outcome, *, flow_id: int, sent: int, received: int) -> Event:
+    """Describe a connection that passed unread and has ended; `sent` and `received` are the client's bytes."""
+    moved = {"bytes_toserver": sent, "bytes_toclient": received}
+    return connection_event(conn, outcome, flow_id=flow_id) | {"event_type": "flow", "flow": moved}
+
+
+def http_event(conn: Connection, outcome: Outcome, request: Http, *, flow_id: int, labels: Iterable[str] = (),
+               tls_version: str = "", upstream: Upstream | None = None) -> Event:
     """Describe what became of a request; `tls_version` is the client's, `upstream` the session with the origin."""
     event = _event("http", conn, outcome, flow_id, sorted({*conn.labels, *labels}))
     if conn.tls:
@@ -126,15 +124,8 @@ def lifecycle_event(what: str, detail: str = "") -> Event:
     return {"timestamp": _now(), "event_type": "lockgate", "lockgate": {"event": what, "reason": detail}}
 
 
-def http_part(
-    request: http.Request,
-    response: http.Response | None,
-    host: str,
-    findings: Sequence[Finding] = (),
-    *,
-    sent: int | None = None,
-    received: int | None = None,
-) -> Http:
+def http_part(request: http.Request, response: http.Response | None, host: str, findings: Sequence[Finding] = (), *,
+              sent: int | None = None, received: int | None = None) -> Http:
     """Take from a request what its event tells, masked where a finding lies; `sent` and `received` are bytes."""
     agent = request.headers.get("user-agent", "")
     if any(finding.where == "header:user-agent" for finding in findings):
@@ -229,6 +220,8 @@ def line(event: Event) -> str:
     if ours.get("filter"):
         words.append(f"{ours['filter']}:")
     words.append(ours.get("reason", ""))
+    if moved := event.get("flow"):
+        words.append(f"({moved['bytes_toserver']} bytes sent, {moved['bytes_toclient']} received)")
     if ours.get("incident"):
         words.append(f"[{ours['incident']}]")
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(filter(None, words)))
@@ -244,21 +237,15 @@ def _subject(event: Event) -> str:
     return ""
 
 
-def _event(
-    kind: Literal["tls", "tcp", "http"],
-    conn: Connection,
-    outcome: Outcome,
-    flow_id: int,
-    labels: list[str],
-) -> Event:
+def _event(kind: Literal["tls", "tcp", "http"], conn: Connection, outcome: Outcome, flow_id: int,
+           labels: list[str]) -> Event:
     event: Event = {
         "timestamp": _now(),
         "event_type": "alert" if outcome.verdict in ALERTS else kind,
         "flow_id": flow_id,
         "src_ip": conn.client[0],
         "src_port": conn.client[1],
-        "dest_ip": conn.address[0],
-        "dest_port": conn.address[1],
+        **({"dest_ip": conn.address[0], "dest_port": conn.address[1]} if conn.address[0] else {}),
         "proto": "TCP",
         "app_proto": kind,
         "lockgate": _filled(outcome),

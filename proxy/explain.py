@@ -1,4 +1,8 @@
-"""`lockgate explain`: a dry run of one request, or many, through a policy; nothing is dialled."""
+"""`lockgate explain`: a dry run of one request, or many, through a policy; nothing is dialled.
+
+What decides on connections is the code that does so in the proxy, with a proof that every address would give: whether
+one really does is only known when it is met.
+"""
 
 import argparse
 import asyncio
@@ -8,7 +12,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 from mitmproxy import connection as mitm
@@ -16,13 +20,19 @@ from mitmproxy import http
 from mitmproxy.net import check
 
 from addons.connection import Connection, Process
-from addons.verdict import Action, labels
-from proxy import deadline
+from addons.verdict import labels
+from proxy import deadline, gate
+from proxy.bypass import Bypasses
 from proxy.chain import Chain, Decision, Exchange
-from proxy.options import UsageError
+from proxy.destination import Address
+from proxy.hello import ClientHello
+from proxy.options import UsageError, state
+from proxy.pins import Pins, learnable
 from proxy.policy import default_policy, load
+from proxy.probe import Probe
 from proxy.registry import build
 from proxy.schema import Policy
+from proxy.session import Rules, Session, Transfer
 
 #: Bytes of the body shown to the filters at once, as they would come from the network.
 CHUNK = 64 * 1024
@@ -97,17 +107,63 @@ class Asked:
         return Connection(name, (address, self.port), ("127.0.0.1", 0), self.process, tls=self.tls)
 
 
-async def judge(policy: Policy, chain: Chain, asked: Asked) -> dict[str, Any]:
-    """Return the verdict, the rule and reason behind it, what every rule said, and the labels."""
-    connection = asked.connection()
-    verdict, rule, reason = policy.connection_verdict(connection)
-    if verdict == "block":
-        return _answer(asked, "block", rule, reason, [])
-    decision, alerts = chain.connection(connection)
-    if decision is not None and decision.action is not Action.ALLOW:
-        return _answer(asked, "block", decision.rule, decision.reason, alerts)
-    if verdict == "bypass":
-        return _answer(asked, "bypass", rule, reason, alerts)
+class Assumed(Probe):
+    """Takes every address for the name's, and remembers that it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    async def verified(self, address: Address, name: str, limit: float) -> str | None:
+        self.asked = True
+        return None
+
+
+class Alerts:
+    """Keeps what would be recorded of a connection."""
+
+    def __init__(self) -> None:
+        self.heard: list[Decision] = []
+
+    def connection(self, connection: Connection, verdict: str, decision: Decision, *, flow_id: int,
+                   incident: str = "") -> None:
+        self.heard.append(decision)
+
+
+async def judge(rules: Rules, asked: Asked, pins: Pins) -> dict[str, Any]:
+    """Return the verdict, the rule and reason behind it, what every rule said, the labels, and what TLS would be."""
+    connection, probe, alerts = asked.connection(), Assumed(), Alerts()
+    session = Session(connection, lambda: rules, cast(Any, alerts), _hello(connection) if asked.tls else None)
+    verdict, decision, _ = gate.judge(session, connection, [connection.address])
+    verdict, decision = await Bypasses(probe, pins).settle(session, session.hello, verdict, decision)
+    if decision is not None:
+        assumed = f", if {connection.host}'s address proves to be that name's (probe)" if probe.asked else ""
+        return _answer(asked, verdict, decision.rule, decision.reason + assumed, alerts.heard)
+    answer = await _request(rules.chain, asked, connection, alerts.heard)
+    answer["tls"] = list(_tls(rules.policy, connection)) if asked.tls else []
+    return answer
+
+
+def _hello(connection: Connection) -> ClientHello:
+    """The least that a client says who asks for that name."""
+    return ClientHello(connection.host, False, (), 0, (), (), (), (), (), (), (), False, False)
+
+
+def _tls(policy: Policy, connection: Connection) -> Iterator[str]:
+    """What the policy says of the two TLS sessions of an inspected connection, beyond its defaults."""
+    upstream, host = policy.tls.upstream, connection.host or connection.address[0]
+    if exempt := upstream.exempt(host):
+        only = f", by the certificate {exempt.fingerprint} alone" if exempt.fingerprint else ""
+        yield f"tls.exceptions tolerates: {', '.join(exempt.accept) or 'no broken rule'}{only}"
+        if exempt.min_version != "1.2":
+            yield f"tls.exceptions lets it speak TLS {exempt.min_version}"
+    if identity := upstream.identity(host):
+        yield f"tls.upstream.identities has a certificate for it, if it asks for one: {identity}"
+    app = connection.process.exe if connection.process else ""
+    if not policy.connection_verdict(connection).rule and any(rule.covers(app, host) for rule in learnable(policy.tls)):
+        yield "tls.pinned: the program passes unread for a time once it has refused our certificate twice"
+
+
+async def _request(chain: Chain, asked: Asked, connection: Connection, alerts: list[Decision]) -> dict[str, Any]:
     exchange = chain.begin(asked.flow())
     exchange.alerts.extend(alerts)
     await exchange.ask("requestheaders")
@@ -120,14 +176,12 @@ async def judge(policy: Policy, chain: Chain, asked: Asked) -> dict[str, Any]:
     answer = _answer(asked, final.action if final else "pass", final.rule if final else "",
                      final.reason if final else "no filter objects", exchange.alerts)
     answer["findings"] = [_finding(f) for d in (*exchange.alerts, *([final] if final else [])) for f in d.findings]
-    answer["labels"] = sorted(labels(exchange.flow))
+    answer["labels"] = sorted(labels(exchange.flow) | connection.labels)
     answer["rules"] = _said(chain, exchange)
     return answer
 
 
 def _show_body(exchange: Exchange, body: bytes) -> None:
-    from proxy.session import Transfer
-
     transfer = Transfer(exchange, "")
     transfer.open_upload()
     upload = transfer.upload
@@ -171,6 +225,7 @@ def _answer(asked: Asked, verdict: str, rule: str, reason: str, alerts: list[Dec
 def explain(arguments: argparse.Namespace) -> int:
     """Which rule would decide on a request, and why the others did not.  Nothing is sent.
 
+    With --app also the pins of that program, and what may be learned of it, are looked at.
     With --requests, one JSON object a line: url, and if need be method, headers, body, app, source_url, type.
 
     example:
@@ -182,17 +237,17 @@ def explain(arguments: argparse.Namespace) -> int:
         raise UsageError("give a URL, or --requests FILE")
     deadline.prepare()
     policy = load(arguments.policy) if arguments.policy else default_policy()
-    chain = Chain(build(policy, (arguments.policy or Path()).absolute().parent))
+    rules = Rules(policy, Chain(build(policy, (arguments.policy or Path()).absolute().parent)))
     try:
-        asyncio.run(_explain(policy, chain, arguments))
+        asyncio.run(_explain(rules, Pins(state(arguments)), arguments))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)     # the deadlines' clock: at exit it would outlive its handler
     return 0
 
 
-async def _explain(policy: Policy, chain: Chain, arguments: argparse.Namespace) -> None:
+async def _explain(rules: Rules, pins: Pins, arguments: argparse.Namespace) -> None:
     for asked in _many(arguments.requests) if arguments.requests else [_one(arguments)]:
-        answer = await judge(policy, chain, asked)
+        answer = await judge(rules, asked, pins)
         print(json.dumps(answer) if arguments.json else _text(answer), flush=not arguments.requests)
 
 
@@ -236,6 +291,7 @@ def _text(answer: dict[str, Any]) -> str:
               for row in answer.get("rules", [])]
     lines += [f"  found {f['kind']} in {f['where']} at {f['offset']}: {f['sample']}"
               for f in answer.get("findings", [])]
+    lines += [f"  {text}" for text in answer.get("tls", [])]
     if answer.get("labels"):
         lines.append("  labels: " + ", ".join(answer["labels"]))
     return "\n".join(lines)

@@ -6,14 +6,13 @@ requests go to the engine as they came.
 
 import asyncio
 import contextlib
-import json
 import socket
 from dataclasses import dataclass
 from itertools import zip_longest
 
 import h11
 
-from proxy import destination
+from proxy import answers, destination
 from proxy.destination import Address
 from proxy.hosts import Disagreement, split_authority
 
@@ -23,6 +22,8 @@ MAX_HEAD = 64 * 1024
 RESOLVE_LIMIT = 5.0
 #: Addresses of one name that are considered: at one every 250 ms, more would not get their turn in time.
 MAX_ADDRESSES = 10
+#: Where a connection goes that has not said so, or whose requests each say it.
+UNKNOWN: Address = ("", 0)
 #: Seconds for a refused client to take its answer.
 LINGER_LIMIT = 2.0
 
@@ -41,17 +42,19 @@ class Target:
 
 
 class Refusal(Exception):
-    """The client gets this answer and is closed."""
+    """The client gets an answer with this status, and is closed."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-        body = json.dumps({"type": "about:blank", "title": "Refused by lockgate", "status": status, "detail": reason})
-        connection = h11.Connection(h11.SERVER)
-        head = connection.send(h11.Response(status_code=status, reason=b"Refused", headers=[
-            ("content-type", "application/problem+json"), ("content-length", str(len(body))), ("connection", "close")]))
+
+    def answer(self, incident: str) -> bytes:
+        """The answer, which names the incident."""
+        response = answers.refusal(None, self.status, str(self), incident=incident)
+        head = h11.Connection(h11.SERVER).send(h11.Response(
+            status_code=self.status, reason=b"Refused", headers=list(response.headers.fields)))
         assert head is not None
-        self.answer = head + body.encode()
+        return head + (response.raw_content or b"")
 
 
 async def greet(client: socket.socket) -> Target:
@@ -74,7 +77,7 @@ async def greet(client: socket.socket) -> Target:
     if event.method != b"CONNECT":
         if event.target.startswith(b"/"):
             raise Refusal(400, "This is lockgate, an HTTP proxy: set it as your proxy, do not ask it for pages.")
-        return Target(None, ("", 0), read, plain=True)
+        return Target(None, UNKNOWN, read, plain=True)
     try:
         host, port = split_authority(event.target.decode("ascii", "replace"))
     except Disagreement as error:

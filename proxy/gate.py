@@ -1,6 +1,6 @@
 """What happens at each of mitmproxy's hooks: one host, the filter chain, and the choice between stream and buffer."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from mitmproxy import http
@@ -22,7 +22,7 @@ from proxy.tlsface import Tls
 from proxy.websocket import offer_only_deflate
 
 
-async def requestheaders(session: Session, flow: http.HTTPFlow) -> None:
+def requestheaders(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:
     """Nothing of the request has left yet; after this it streams, is collected, or is refused."""
     rules = session.rules()
     number, session.incident = session.incident or incident(), ""
@@ -32,24 +32,43 @@ async def requestheaders(session: Session, flow: http.HTTPFlow) -> None:
     flow.request.stream = True
     try:
         transfer.host = _acceptable(session, flow.request)
-        await _judge_request(session, transfer)
-    except (Malformed, Refusal) as error:
+    except Malformed as error:
         transfer.refusal = (error.status, str(error))
-    if not transfer.stopped:
-        exchange = transfer.exchange
-        await exchange.ask("requestheaders")
-        collect = exchange.buffering("request")
-        transfer.buffer_request = min((rule.buffer for rule in collect), default=0)
-        flow.request.stream = not collect
+    else:
+        if session.find is not None and session.refused is None:
+            return _judge_request(session, transfer)
+        transfer.exchange.note(session.refused)
+    return _ask_first(transfer)
+
+
+def _ask_first(transfer: Transfer) -> Awaitable[None] | None:
+    waiting = None if transfer.stopped else transfer.exchange.ask_now("requestheaders")
+    if waiting is not None:
+        return _then(waiting, _prepare_request, transfer)
+    _prepare_request(transfer)
+    return None
+
+
+def _prepare_request(transfer: Transfer) -> None:
+    request = transfer.exchange.flow.request
     if transfer.stopped:
-        flow.request.headers.pop("expect", None)    # the answer is there: mitmproxy must not ask for the body
+        request.headers.pop("expect", None)     # the answer is there: mitmproxy must not ask for the body
+        return
+    collect = transfer.exchange.buffering("request")
+    transfer.buffer_request = min((rule.buffer for rule in collect), default=0)
+    request.stream = not collect
+
+
+async def _then(waiting: Awaitable[None], act: Callable[[Transfer], None], transfer: Transfer) -> None:
+    await waiting
+    act(transfer)
 
 
 def _acceptable(session: Session, request: http.Request) -> str:
     """Return the one host; raise `Malformed` for a request that no filter is to see."""
     if not session.recorder.healthy:
         raise Malformed(503, "Decisions cannot be recorded, and the policy asks to refuse requests then.")
-    if request.method == "CONNECT":
+    if request.method.upper() == "CONNECT":     # its parsers take every spelling for the one
         raise Malformed(400, "CONNECT is only understood as the first request to the proxy.")
     host = agreed_host(request, session.connection)
     normalize_request(request)
@@ -58,21 +77,25 @@ def _acceptable(session: Session, request: http.Request) -> str:
 
 
 async def _judge_request(session: Session, transfer: Transfer) -> None:
-    """Settle the verdict that holds before any filter's: the connection's or, where each request of a plain one
-    through the explicit door names its own destination, that one's."""
-    connection, exchange = session.connection, transfer.exchange
-    verdict, decision = "inspect", session.refused
-    if decision is None and session.find is not None:
-        request = exchange.flow.request
-        asked = replace(connection, host=transfer.host, address=(request.host, request.port))
-        decision = blocked_by_name(session, asked)
+    """Each request of a plain connection through the explicit door names its own destination, whose verdict holds."""
+    assert session.find is not None
+    exchange = transfer.exchange
+    request = exchange.flow.request
+    asked = transfer.asked = _copy(session.connection, (request.host, request.port), transfer.host)
+    verdict, decision = "inspect", blocked_by_name(session, asked)
+    try:
         if decision is None:
             verdict, decision, routes = judge(session, asked, await session.find(*asked.address))
             session.routes = {asked.address: routes}        # one request at a time comes this way
+            asked.address = routes[0]
+    except Refusal as error:
+        transfer.refusal = (error.status, str(error))
     if verdict == "bypass":
         exchange.rules = ()
     else:
         exchange.note(decision)
+    if (waiting := _ask_first(transfer)) is not None:
+        await waiting
 
 
 def blocked_by_name(session: Session, connection: Connection) -> Decision | None:
@@ -96,11 +119,18 @@ def judge(session: Session, connection: Connection,
     Where a name has several addresses, a block of one does not touch the others, and none is dialled under the
     verdict on another: the first that is not blocked decides, and those are returned that share its verdict.
     """
-    found = [(address, *_judge_one(session, replace(connection, address=address))) for address in addresses]
+    asked = [_copy(connection, address, connection.host) for address in addresses]
+    found = [(each, *_judge_one(session, each)) for each in asked]
     first, verdict, decision, alerts = next((each for each in found if each[1] != "block"), found[0])
+    connection.labels = first.labels
     for alert in alerts:
-        session.recorder.connection(replace(connection, address=first), "alert", alert, flow_id=session.flow_id)
-    return verdict, decision, tuple(each[0] for each in found if each[1] == verdict)
+        session.recorder.connection(first, "alert", alert, flow_id=session.flow_id)
+    return verdict, decision, tuple(each.address for each, its, _, _ in found if its == verdict)
+
+
+def _copy(connection: Connection, address: Address, host: str | None) -> Connection:
+    """The same but for where it goes; what filters find out about the one is not said of the other."""
+    return replace(connection, host=host, address=address, labels=set(connection.labels))
 
 
 def _judge_one(session: Session, connection: Connection) -> tuple[str, Decision | None, list[Decision]]:
@@ -128,20 +158,28 @@ async def _collected_request(transfer: Transfer, flow: http.HTTPFlow) -> None:
     _act(transfer, flow)
 
 
-async def responseheaders(session: Session, flow: http.HTTPFlow) -> None:
+def responseheaders(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:
     transfer = session.of(flow)
-    exchange = transfer.exchange
     if transfer.stopped:
-        return
+        return None
     if flow.response is not None and session.rules().policy.capture.quic != "allow":
         stay_captured(flow.response)
-    await exchange.ask("responseheaders")
-    if exchange.stopped or flow.response is None:
+    waiting = transfer.exchange.ask_now("responseheaders")
+    if waiting is not None:
+        return _then(waiting, _prepare_response, transfer)
+    _prepare_response(transfer)
+    return None
+
+
+def _prepare_response(transfer: Transfer) -> None:
+    exchange = transfer.exchange
+    response = exchange.flow.response
+    if exchange.stopped or response is None:
         return
     collect = exchange.buffering("response")
     transfer.buffer_response = min((rule.buffer for rule in collect), default=0)
     transfer.open_download()
-    flow.response.stream = not collect
+    response.stream = not collect
 
 
 def response(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:

@@ -24,7 +24,8 @@ from proxy.session import Session
 from proxy.stream import Stream
 from proxy.tlslayers import ClientTls, OriginTls
 
-#: Methods that alone make a line HTTP; any other needs the version at its end (RFC 9110, 9.3; RFC 5789).
+#: Methods that alone make a line HTTP; any other needs the version at its end (RFC 9110, 9.3; RFC 5789).  Browsers send
+#: some in lower case, as a page names them: `patch` is no PATCH (Fetch, 2.2.1).
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 #: Bytes of a first line beyond which it is taken for HTTP's: nobody else begins with so long a one.
 MAX_LINE = 8192
@@ -81,7 +82,7 @@ def looks_like_http(data: bytes) -> bool | None:
     """Is it a request line (RFC 9112, 3) or the preface of HTTP/2 (RFC 9113, 3.4)?  None: that cannot be said yet."""
     line, ended, _ = data.lstrip(b"\r\n")[:MAX_LINE].partition(b"\n")
     method, space, rest = line.partition(b" ")
-    if method and not (method.isascii() and method.replace(b"-", b"").isalpha() and method.isupper()):
+    if method and not method.replace(b"-", b"").isalpha():
         return False
     if (space and method in METHODS) or len(line) == MAX_LINE:
         return True

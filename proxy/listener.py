@@ -27,7 +27,7 @@ from proxy.hello import MAX_HELLO, BadHello, ClientHello, Incomplete, parse
 from proxy.layers import top
 from proxy.records import Records
 from proxy.session import Rules, Session
-from proxy.splice import splice
+from proxy.splice import Moved, splice
 
 log = logging.getLogger(__name__)
 
@@ -86,53 +86,62 @@ class Door:
     async def _one(self, client: socket.socket) -> None:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with client:    # a second close does nothing; a spliced or refused socket is still ours
+            try:
+                source = destination.peer(client)
+            except OSError:     # it has gone already
+                return
+            session = Session(Connection(None, explicit.UNKNOWN, source, tls=False), self.rules, self.records)
+            try:
+                await self._attend(client, session)
+            finally:
+                self.records.ended(session)
+
+    async def _attend(self, client: socket.socket, session: Session) -> None:
         try:
             async with asyncio.timeout(2 * self.rules().policy.limits.hello):
-                session, first = await self._arrive(client)
+                first = await self._arrive(client, session)
             await self._serve(client, session, first)
         except (OSError, TimeoutError) as error:
             log.info("connection ended early: %s", error or type(error).__name__)
         except explicit.Refusal as error:
-            await explicit.refuse(client, error.answer)
-        except BadHello:
+            session.refuse(str(error), number := incident())
+            await explicit.refuse(client, error.answer(number))
+        except BadHello as error:
+            self.records.uninspectable(session, f"malformed TLS ({error})")
             await explicit.refuse(client, DECODE_ERROR)
         except Exception:
             log.exception("a connection failed; it is closed")
-        finally:
-            client.close()      # a second close does nothing; a spliced or refused socket is still ours
 
     # -- learning
 
-    async def _arrive(self, client: socket.socket) -> tuple[Session, bytes]:
-        """Learn where the client wants to go, what it speaks and who it is; return that and the bytes read."""
-        source = destination.peer(client)
-        if self.explicit:
-            owner = self.owner(source, client.getsockname()[:2])
-            target = await explicit.greet(client)
-        else:
-            target = explicit.Target(None, self._original(client), b"")
-            owner = self.owner(source, target.address)
-        connection = Connection(target.host, target.address, source, tls=False)
-        session = Session(connection, self.rules, self.records)
-        if self.explicit:
-            connection.process = await self._owner(owner)
+    async def _arrive(self, client: socket.socket, session: Session) -> bytes:
+        """Learn where the client wants to go, what it speaks and who it is; return the bytes read."""
+        connection = session.connection
+        if not self.explicit:
+            connection.address = self._original(client)
+            owner = self.owner(connection.client, connection.address)
+            try:
+                return await self._look(client, session, b"")
+            finally:
+                connection.process = await self._owner(owner)
+        connection.process = await self._owner(self.owner(connection.client, client.getsockname()[:2]))
+        target = await explicit.greet(client)
+        connection.host, connection.address = target.host, target.address
         if target.plain:
             session.find = partial(explicit.find, own=self.own)
-            return session, target.rest
-        if self.explicit:
-            await self._lead(session)
-            await explicit.accept(client)
-        try:
-            hello, first = await self._hello(client, target.rest)
-        except BadHello as error:
-            self.records.uninspectable(session, f"malformed TLS ({error})")
-            raise
+            return target.rest
+        await self._lead(session)
+        await explicit.accept(client)
+        return await self._look(client, session, target.rest)
+
+    async def _look(self, client: socket.socket, session: Session, read: bytes) -> bytes:
+        """Read the client's first words, or find that it has none; return them."""
+        hello, first = await self._hello(client, read)
         session.silent = not first
         if hello is not None:
             _describe(session, hello)
-        if not self.explicit:
-            connection.process = await self._owner(owner)
-        return session, first
+        return first
 
     async def _lead(self, session: Session) -> None:
         """Look up where the tunnel goes, if that is anybody's business."""
@@ -193,7 +202,6 @@ class Door:
             self.records.uninspectable(session, "the client says nothing")
             return
         if decision is not None and decision.action is Action.KILL:
-            self.records.connection(connection, "block", decision, flow_id=session.flow_id, incident=incident())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))   # close sends a reset
             return
         await self._inspect(client, session, first)
@@ -216,7 +224,11 @@ class Door:
             origin = await destination.dial([connection.address])       # no other has proved to be the name's
         with origin:
             self.records.connection(connection, "bypass", decision, flow_id=session.flow_id)
-            await splice(client, origin, first)
+            moved = Moved()
+            try:
+                await splice(client, origin, first, moved)
+            finally:
+                self.records.bypassed(connection, decision, moved, flow_id=session.flow_id)
 
 
 def _describe(session: Session, hello: ClientHello) -> None:

@@ -1,14 +1,17 @@
 """From decisions to events: one record each, written by the sinks' own thread."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from addons.connection import Connection
 from addons.verdict import Action, labels
 from proxy.chain import Decision
-from proxy.events import Outcome, connection_event, http_event, http_part, incident, lifecycle_event
+from proxy.destination import plain
+from proxy.events import Outcome, connection_event, flow_event, http_event, http_part, incident, lifecycle_event
 from proxy.schema import Events
 from proxy.session import Session, Transfer
 from proxy.sinks import open_log
+from proxy.splice import Moved
 
 #: A refusal by the proxy itself, and failures of TLS, have no filter; these stand in its place.
 PROXY, TLS = "lockgate", "tls"
@@ -39,9 +42,22 @@ class Records:
             outcome = Outcome(verdict, decision.rule, decision.reason, incident)
         self._log.emit(connection_event(connection, outcome, flow_id=flow_id))
 
+    def bypassed(self, connection: Connection, decision: Decision, moved: Moved, *, flow_id: int) -> None:
+        """A connection that passed unread has ended."""
+        outcome = Outcome("bypass", decision.rule, decision.reason)
+        self._log.emit(flow_event(connection, outcome, flow_id=flow_id, sent=moved.sent, received=moved.received))
+
+    def ended(self, session: Session) -> None:
+        """A connection has ended: what refused it is recorded, unless the answer to a request has been."""
+        if session.refused is not None and not session.told:
+            session.told = True
+            self.connection(session.connection, "block", session.refused, flow_id=session.flow_id,
+                            incident=session.incident or incident())
+
     def uninspectable(self, session: Session, what: str) -> None:
-        """Neither HTTP nor, by the policy, to be relayed unread."""
-        self._refused(session, PROXY, f"{what}: it cannot be inspected and is not relayed")
+        """Neither HTTP nor, by the policy, to be relayed unread; where a rule refuses it anyway, `ended` says so."""
+        if session.refused is None:
+            self._refused(session, PROXY, f"{what}: it cannot be inspected and is not relayed")
 
     def unverified(self, session: Session, reason: str) -> None:
         """The origin's certificate, or its TLS, did not stand up."""
@@ -63,6 +79,7 @@ class Records:
         if transfer.recorded:
             return
         transfer.recorded = True
+        session.told = session.told or _tells(transfer, session.refused)
         exchange, flow = transfer.exchange, transfer.exchange.flow
         session.transfers.pop(flow.id, None)
         outcomes = [_outcome(alert, incident()) for alert in exchange.alerts]
@@ -70,10 +87,22 @@ class Records:
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         part = http_part(flow.request, flow.response, transfer.host or flow.request.pretty_host, findings,
                          sent=transfer.sent, received=transfer.received)
-        version = flow.client_conn.tls_version or ""
+        version, connection = flow.client_conn.tls_version or "", _connection(session, transfer)
         for outcome in outcomes:
-            self._log.emit(http_event(session.connection, outcome, part, flow_id=session.flow_id, labels=labels(flow),
+            self._log.emit(http_event(connection, outcome, part, flow_id=session.flow_id, labels=labels(flow),
                                       tls_version=version, upstream=session.met))
+
+
+def _tells(transfer: Transfer, refused: Decision | None) -> bool:
+    return refused is not None and transfer.refusal is None and transfer.exchange.decision is refused
+
+
+def _connection(session: Session, transfer: Transfer) -> Connection:
+    """That of the session; for a plain request to a proxy its own, with the address that it really went to."""
+    if transfer.asked is None:
+        return session.connection
+    peer = transfer.exchange.flow.server_conn.peername
+    return replace(transfer.asked, address=(plain(peer[0]), peer[1])) if peer else transfer.asked
 
 
 def _outcome(decision: Decision, incident: str) -> Outcome:

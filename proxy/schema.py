@@ -52,6 +52,10 @@ class ConnectionRule:
     users: Annotated[tuple[str, ...] | None, Key('user names, or uids in quotes ("1000")')] = None
     ja4: Annotated[tuple[str, ...] | None, Key("JA4 fingerprints of the ClientHello; * ? [] as in a shell")] = None
 
+    def __post_init__(self) -> None:
+        if self.verdict == "bypass" and self.ja4 and not (self.hosts or self.addresses or self.apps or self.users):
+            raise ValueError("any program can send that ClientHello: to bypass, name hosts, addresses, apps or users")
+
     def matches(self, conn: Connection) -> bool:
         """Tell whether all conditions hold; one about something unknown (an ended process, no SNI) does not."""
         process, host, ja4 = conn.process or Process(0), conn.host or "", conn.ja4 or ""

@@ -40,6 +40,8 @@ class Recorder(Protocol):
 
     def unverified(self, session: "Session", reason: str) -> None: ...
 
+    def ended(self, session: "Session") -> None: ...
+
     @property
     def healthy(self) -> bool: ...
 
@@ -51,6 +53,7 @@ class Transfer:
     exchange: Exchange
     incident: str
     host: str = ""
+    asked: Connection | None = None     # of a plain request to a proxy, which says itself where it goes
     upload: Body | None = None
     download: Body | None = None
     buffer_request: int = 0             # bytes to collect for filters that want the whole request; 0: stream
@@ -113,6 +116,7 @@ class Session:
     met: Upstream | None = None              # the newest session with an origin
     attempts: dict[SSL.Connection, Attempt] = field(default_factory=dict)   # tickets that handshakes may bring
     refused: Decision | None = None     # the whole connection is: every request gets the answer, nothing is dialled
+    told: bool = False                  # an event names the rule that refused it
     silent: bool = False                # the client waits for the origin to speak first
     settled: bool = False               # it is known what the connection carries
     #: Plain requests to a proxy name their origin one by one: where that is, if it may be led there (else `Refusal`).

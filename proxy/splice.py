@@ -20,12 +20,15 @@ class Moved:
     received: int = 0
 
 
-async def splice(client: socket.socket, origin: socket.socket, first: bytes) -> Moved:
-    """Send the bytes already read, then move both ways until both have ended; half-closes are passed on."""
+async def splice(client: socket.socket, origin: socket.socket, first: bytes, moved: Moved) -> None:
+    """Send the bytes already read, then move both ways until both have ended; half-closes are passed on.
+
+    `moved` counts, also when this is cancelled or raises OSError.
+    """
     loop = asyncio.get_running_loop()
-    moved = Moved(sent=len(first))
     if first:
         await loop.sock_sendall(origin, first)
+        moved.sent += len(first)
     last = loop.time()
 
     async def move(source: socket.socket, target: socket.socket, *, upload: bool) -> None:
@@ -55,4 +58,3 @@ async def splice(client: socket.socket, origin: socket.socket, first: bytes) -> 
             end.cancel()
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await both
-    return moved

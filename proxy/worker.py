@@ -44,10 +44,11 @@ from proxy.registry import build, load_all
 from proxy.revocation import Revocation
 from proxy.session import Rules
 from proxy.tlsface import Tls, upstream_roots
+from proxy.watch import Watch
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the policy file and the filters it names.
+#: Seconds between two looks at the policy file, and at what it and its filters have read.
 WATCH_INTERVAL = 1.0
 #: Objects made before a collection, and younger collections before an older one: larger than Python's own, as each
 #: connection leaves cycles of layers and generators, and a collection may fall into a filter's call and its deadline.
@@ -89,7 +90,7 @@ class Worker:
         self.state = Path(config.state)
         self.policy_path = Path(config.policy) if config.policy else None
         self.rules = self._build()
-        self._seen = self._stamp()
+        self.watch = Watch(self.policy_path, self.rules)
         self.stopping = asyncio.Event()
         self.exit_code = 0
         self.channel: Channel | None = None
@@ -113,24 +114,9 @@ class Worker:
         except (OSError, ValueError) as error:
             raise PolicyError([Problem(str(self.policy_path), 1, "tls.upstream.trusted_ca", str(error))]) from None
 
-    def _files(self) -> list[Path]:
-        if self.policy_path is None:
-            return []
-        named = [self.policy_path.parent / rule.use.partition(":")[0] for rule in self.rules.policy.filters
-                 if rule.use.startswith("./")]
-        return [self.policy_path, *named]
-
-    def _stamp(self) -> list[tuple[str, int, int]]:
-        stamps = []
-        for path in self._files():
-            with contextlib.suppress(OSError):
-                info = path.stat()
-                stamps.append((str(path), info.st_mtime_ns, info.st_size))
-        return stamps
-
     def reload(self) -> None:
         """Put new rules in force when they are wholly built; until then, and if they are bad, the old ones hold."""
-        self._seen = self._stamp()
+        self.watch.mark()
         try:
             rules = self._build()
             roots = self._roots(rules)
@@ -143,14 +129,14 @@ class Worker:
         self.rules = rules
         self.origins.trust(roots)
         self.probe.forget()
-        self._seen = self._stamp()
+        self.watch.follow(rules)
         say(type="reloaded")
         self.records.lifecycle("reloaded", str(self.policy_path))
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            if self._stamp() != self._seen:
+            if self.watch.due():
                 self.reload()
 
     # -- life

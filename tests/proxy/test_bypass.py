@@ -161,7 +161,7 @@ def test_an_origin_that_says_nothing_costs_a_part_of_the_time(bypasses, folder, 
 
 def pin(host="origin.test", *, learned=True, app=APP):
     now = time.time()
-    return Pin(app, host, "unknown ca, 2 times", learned, now, now + 60)
+    return Pin(app, host, "unknown ca, 2 times", learned, now, now + 3600)
 
 
 @pytest.mark.parametrize(("made", "policy", "expected"), [

@@ -51,7 +51,7 @@ def proxy(folder, origin):
 def seen(proxy, host):
     """Verdict and rule of each event about a host."""
     return [(event["lockgate"]["verdict"], event["lockgate"].get("filter")) for event in proxy.events()
-            if event.get("tls", {}).get("sni") == host]
+            if event.get("tls", {}).get("sni") == host and event["event_type"] != "flow"]
 
 
 def talk(proxy, origin, host, roots):
@@ -66,6 +66,16 @@ def test_a_name_that_is_proved_passes_unread(proxy, origin):
     _, answer = talk(proxy, origin, "other.test", origin.roots)
     assert answer.body == b"ok"
     assert seen(proxy, "other.test") == [("bypass", "tls.bypass")]
+
+
+def test_what_passed_unread_is_counted(proxy, origin):
+    """An event at the end says how much; of the same connection as the one that says why."""
+    before = len(proxy.events())
+    _, answer = talk(proxy, origin, "other.test", origin.roots)
+    begun, ended = proxy.events()[before:]
+    assert (begun["event_type"], ended["event_type"], begun["flow_id"]) == ("tls", "flow", ended["flow_id"])
+    assert ended["flow"]["bytes_toserver"] > 200
+    assert ended["flow"]["bytes_toclient"] > 500 + len(answer.body)
 
 
 def test_a_banks_name_to_an_address_of_ones_own_is_inspected(proxy, impostor):

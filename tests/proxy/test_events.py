@@ -14,6 +14,7 @@ from proxy.events import (
     Http,
     Outcome,
     connection_event,
+    flow_event,
     http_event,
     http_part,
     incident,
@@ -56,6 +57,22 @@ def test_nothing_known():
                              flow_id=1)
     assert event["event_type"] == "tcp"
     assert not {"tls", "process", "labels", "alert"} & event.keys()
+
+
+def test_nowhere_to_go():
+    """A connection to the proxy that has not said where: EVE's readers take an address or nothing."""
+    event = connection_event(Connection(None, ("", 0), ("127.0.0.1", 1), tls=False), Outcome("block"), flow_id=1)
+    assert not {"dest_ip", "dest_port"} & event.keys()
+    assert line(event)
+
+
+def test_flow_event():
+    outcome = Outcome("bypass", "tls.bypass", "listed")
+    event = flow_event(connection(), outcome, flow_id=5, sent=7, received=9)
+    assert event["flow"] == {"bytes_toserver": 7, "bytes_toclient": 9}
+    assert (event["event_type"], event["app_proto"], event["flow_id"]) == ("flow", "tls", 5)
+    assert event["lockgate"] == {"verdict": "bypass", "filter": "tls.bypass", "reason": "listed"}
+    assert line(event).endswith("host.example:443 tls.bypass: listed (7 bytes sent, 9 received)")
 
 
 @pytest.mark.parametrize(("verdict", "kind", "action"), [

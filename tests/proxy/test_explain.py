@@ -1,11 +1,19 @@
 """`lockgate explain`: the rule that would decide, and what every other one said."""
 
+import asyncio
 import json
+import time
 
 import pytest
 
 from proxy import cli
+from proxy.chain import Chain
 from proxy.explain import Asked
+from proxy.explain import judge as explained
+from proxy.pins import Pins
+from proxy.pinstore import Pin, Store
+from proxy.policy import parse
+from proxy.session import Rules
 
 POLICY = """\
 version: 1
@@ -101,3 +109,60 @@ def test_a_bad_line_is_named(explain, tmp_path):
 def test_what_is_asked(url, authority, path):
     flow = Asked(url).flow()
     assert (flow.request.headers["host"], flow.request.path) == (authority, path)
+
+
+# -- before decryption
+
+TLS = """\
+version: 1
+tls:
+  bypass: ["*.bank.example"]
+  pinned: learn
+  learn: [{apps: [/opt/app], hosts: [learned.example]}]
+  upstream:
+    exceptions:
+      - {hosts: [old.example], accept: [expired, weak], min_version: "1.0"}
+      - {hosts: [one.example], accept: [untrusted], fingerprint: "%s"}
+    identities: [{hosts: [old.example], file: me.pem}]
+connections:
+  - {id: by-app, verdict: bypass, apps: [/opt/backup]}
+  - {id: must, verdict: inspect, hosts: [must.example]}
+""" % ("ab" * 32)
+PINNED = ("/opt/app", "pinned.example"), ("/opt/app", "must.example"), ("/opt/app", "gone.example")
+
+
+@pytest.mark.parametrize(("url", "app", "verdict", "rule", "words"), [
+    pytest.param("https://www.bank.example/", None, "bypass", "tls.bypass",
+                 "tls.bypass has *.bank.example, if www.bank.example's address proves", id="a name, to be proved"),
+    pytest.param("http://www.bank.example/", None, "pass", "", "no filter objects", id="and without TLS"),
+    pytest.param("https://a.example/", "/opt/backup", "bypass", "by-app", "connection rule by-app", id="a program"),
+    pytest.param("https://pinned.example/", "/opt/app", "bypass", "tls.pinned",
+                 "/opt/app is not inspected with pinned.example until", id="a pin"),
+    pytest.param("https://pinned.example/", "/opt/other", "pass", "", "", id="a pin of another program"),
+    pytest.param("https://must.example/", "/opt/app", "pass", "", "", id="a pin that a rule overrules"),
+    pytest.param("https://gone.example/", "/opt/app", "pass", "", "", id="a pin that the policy would not let be learned"),
+    pytest.param("https://learned.example/", "/opt/app", "pass", "", "tls.pinned: the program passes unread for a time",
+                 id="what may be learned"),
+    pytest.param("https://learned.example/", None, "pass", "", "", id="but not of nobody"),
+    pytest.param("https://old.example/", None, "pass", "", "tls.exceptions tolerates: expired, weak", id="exceptions"),
+    pytest.param("https://old.example/", None, "pass", "", "lets it speak TLS 1.0", id="an old version"),
+    pytest.param("https://old.example/", None, "pass", "", "certificate for it, if it asks for one: ", id="an identity"),
+    pytest.param("https://one.example/", None, "pass", "", f"untrusted, by the certificate {'ab' * 32} alone",
+                 id="an exception for one certificate"),
+])
+def test_before_decryption(tmp_path, url, app, verdict, rule, words):
+    for pair in PINNED:
+        store, now = Store(tmp_path), time.time()
+        store.put(Pin(*pair, "unknown ca", pair[1] == "gone.example", now, now + 1000), limit=1)
+    rules = Rules(parse(TLS.encode(), tmp_path / "policy.yaml"), Chain(()))
+    answer = asyncio.run(explained(rules, Asked(url, app=app), Pins(tmp_path)))
+    assert (answer["verdict"], answer["rule"]) == (verdict, rule)
+    said = [answer["reason"], *answer.get("tls", [])]
+    assert any(words in each for each in said)
+    assert ("(probe)" in answer["reason"]) == (rule in ("tls.bypass", "tls.pinned"))
+    assert words or said == ["no filter objects"]
+
+
+def test_before_decryption_for_a_person(explain):
+    said = explain("https://www.bank.example/")
+    assert said.startswith("bypass by tls.bypass: tls.bypass has *.bank.example, if www.bank.example's address proves ")

@@ -76,7 +76,12 @@ def get(host, port, path="/", *headers, named=None):
 def test_refusal(proxy, raw, status):
     answer = ask(proxy, raw)
     assert (answer.status, answer.ended) == (status, True)
-    assert json.loads(answer.body)["status"] == status
+    document = json.loads(answer.body)
+    assert document["status"] == status
+    (event,) = [each for each in proxy.events() if each["lockgate"].get("incident") == document["incident"]]
+    assert (event["event_type"], event["lockgate"]["filter"]) == ("alert", "lockgate")
+    assert event["lockgate"]["reason"] == document["detail"]
+    assert event.get("dest_ip") != ""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1"])
@@ -107,6 +112,31 @@ def test_plain_requests(proxy, http_origin):
 def test_plain_verdicts(proxy, http_origin, raw, status):
     assert ask(proxy, raw(http_origin.port)).status == status
     assert (http_origin.record != b"") == (status == 200)
+
+
+def test_plain_requests_are_recorded_with_where_they_went(proxy, http_origin):
+    """Each of one connection with its own, also where a connection with the origin is used again."""
+    with Origin(proxy.folder / "second", tls=False).serve() as second, proxy.plain() as sock:
+        said = [("localhost", http_origin, "/a"), ("127.0.0.1", second, "/b"), ("localhost", http_origin, "/c")]
+        for host, to, path in said:
+            sock.sendall(get(host, to.port, f"/where{path}"))
+            assert read_answer(sock).status == 200
+    found = {event["http"]["url"]: event for event in proxy.events() if "/where" in event.get("http", {}).get("url", "")}
+    assert len({event["flow_id"] for event in found.values()}) == 1
+    for host, to, path in said:
+        event = found[f"/where{path}"]
+        assert (event["dest_ip"], event["dest_port"], event["http"]["hostname"]) == ("127.0.0.1", to.port, host)
+
+
+@pytest.mark.parametrize(("host", "places"), [
+    pytest.param("127.0.0.9", {"127.0.0.9"}, id="a blocked address"),
+    pytest.param("localhost", {"127.0.0.1", "::1"}, id="a name where nobody answers"),
+])
+def test_plain_refusals_are_recorded_with_where_they_would_have_gone(proxy, host, places):
+    number = json.loads(ask(proxy, get(host, 9)).body)["incident"]
+    (event,) = [each for each in proxy.events() if each["lockgate"].get("incident") == number]
+    assert event["dest_ip"] in places
+    assert event["dest_port"] == 9
 
 
 def test_plain_tunnel(proxy, http_origin):
@@ -165,5 +195,5 @@ def test_greet_leaves_what_follows():
 def test_refusal_is_a_response():
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
-    connection.receive_data(explicit.Refusal(403, "no ☃").answer)
+    connection.receive_data(explicit.Refusal(403, "no ☃").answer("INCIDENT01"))
     assert connection.next_event().status_code == 403

@@ -189,6 +189,9 @@ def wait(seconds):
     return lambda _: time.sleep(seconds)
 
 
+#: Seconds for an answer whose limit is one: the origins that send without an end keep both cores of a small machine busy
+#: meanwhile, and other tests may as well.  Without the limit the status would be another, or the test's own end.
+BUSY = 8
 OK = b"HTTP/1.1 200 OK\r\n"
 HI = OK + b"content-length: 2\r\n\r\nhi"
 
@@ -216,7 +219,7 @@ def test_bad_origin(proxy, origin, act, status):
     started, before = time.monotonic(), proxy.memory()
     answer = proxy.ask(origin, GET.replace(b" / ", b" /bad "))
     assert (answer.status, answer.ended) == (status, True)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < BUSY
     assert proxy.memory() - before < 20 * MIB
     assert proxy.ask(origin, GET).status == 200
 

@@ -42,10 +42,17 @@ def proxy(folder, origin):
     (b"PROPFIND /", None),
     (b"GE", None),
     (b"", None),
+    (b"patch /x HTTP/1.1\r\n", True),
+    (b"Get / HTTP/1.1\r\n", True),
+    (b"patch /x", None),
+    (b"get /x\r\n", False),
+    (b"helo example.test\r\n", False),
+    (b"-- / HTTP/1.1\r\n", False),
     (b"EHLO example.test\r\n", False),
     (b"SSH-2.0-x\r\n", False),
     (b"\0\1\2", False),
-    (b"hello", False),
+    (b"hello", None),
+    (b"{", False),
 ])
 def test_looks_like_http(data, expected):
     assert looks_like_http(data) is expected

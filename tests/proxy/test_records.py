@@ -83,6 +83,42 @@ def test_no_secret_gets_in(record):
     assert event["lockgate"]["findings"][0]["sample"] == "AKIA…"
 
 
+@pytest.mark.parametrize(("refused", "requests", "rules"), [
+    pytest.param(None, [{}], [None], id="not refused"),
+    pytest.param(BLOCK, [], ["r"], id="no request came"),
+    pytest.param(Decision(Action.KILL, "r", "no"), [], ["r"], id="killed"),
+    pytest.param(BLOCK, [{"decision": BLOCK}], ["r"], id="a request told"),
+    pytest.param(BLOCK, [{"decision": BLOCK}] * 2, ["r", "r"], id="two did"),
+    pytest.param(BLOCK, [{"refusal": (421, "not here")}], ["lockgate", "r"], id="one was refused for another reason"),
+    pytest.param(BLOCK, [{"refusal": (421, "not here"), "decision": BLOCK}], ["lockgate", "r"], id="and for both"),
+])
+def test_what_refused_a_connection_is_recorded(record, refused, requests, rules):
+    def act(records):
+        session = Session(CONNECTION, lambda: None, records, refused=refused)
+        for request in requests:
+            given = transfer(**request)
+            session.transfers[given.exchange.flow.id] = given
+            records.exchange(session, given)
+        if refused:
+            records.uninspectable(session, "not HTTP")      # no reason beside the one that counts
+        records.ended(session)
+        records.ended(session)
+
+    events = record(act)
+    assert [event["lockgate"].get("filter") for event in events] == rules
+    assert all(event["lockgate"].get("incident") for event in events if event["event_type"] == "alert")
+
+
+def test_a_failure_and_the_block_behind_it_share_an_incident(record):
+    def act(records):
+        session = Session(CONNECTION, lambda: None, records, refused=BLOCK)
+        records.unverified(session, "expired")
+        records.ended(session)
+
+    one, other = record(act)
+    assert one["lockgate"]["incident"] == other["lockgate"]["incident"]
+
+
 @pytest.mark.parametrize(("verdict", "decision", "expected"), [
     ("bypass", Decision(Action.ALLOW, "tls.bypass", "listed"), ("tls", "bypass")),
     ("block", Decision(Action.KILL, "c", "no"), ("alert", "kill")),

@@ -30,7 +30,7 @@ async def joined(client_says, origin_says, first=b""):
 
     with client, ours, theirs, origin:
         ends = asyncio.gather(end(client, client_says), end(origin, origin_says))
-        moved = await asyncio.wait_for(splice(ours, theirs, first), 5)
+        await asyncio.wait_for(splice(ours, theirs, first, moved := Moved()), 5)
         return *(await ends), moved
 
 
@@ -56,10 +56,11 @@ def test_idle(monkeypatch):
         for sock in ends:
             sock.setblocking(False)
         try:
-            return await asyncio.wait_for(splice(pairs[0][0], pairs[1][0], b""), 5)
+            await asyncio.wait_for(splice(pairs[0][0], pairs[1][0], b"", moved := Moved()), 5)
         finally:
             for sock in ends:
                 sock.close()
+        return moved
 
     assert asyncio.run(run()) == Moved()
 
@@ -73,6 +74,25 @@ def test_reset_ends_both():
                 sock.setblocking(False)
             origin.close()
             client.close()
-            return await asyncio.wait_for(splice(ours, theirs, b""), 5)
+            await asyncio.wait_for(splice(ours, theirs, b"", moved := Moved()), 5)
+        return moved
 
     assert asyncio.run(run()) == Moved()
+
+
+def test_what_moved_before_it_was_cancelled_is_counted():
+    async def run():
+        client, ours = socket.socketpair()
+        theirs, origin = socket.socketpair()
+        with client, ours, theirs, origin:
+            for sock in (ours, theirs, origin):
+                sock.setblocking(False)
+            moved = Moved()
+            task = asyncio.create_task(splice(ours, theirs, b"hello", moved))
+            assert await asyncio.get_running_loop().sock_recv(origin, 100) == b"hello"
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        return moved
+
+    assert asyncio.run(run()) == Moved(5, 0)

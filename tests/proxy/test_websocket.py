@@ -1,7 +1,7 @@
 """WebSocket: messages pass whole, one that may not ends both sides."""
 
 import socket
-import time
+import threading
 
 import pytest
 from wsproto import ConnectionType, WSConnection
@@ -17,8 +17,8 @@ version: 1
 tls: {{upstream: {{trusted_ca: {roots}}}}}
 limits: {{answer: 2, hello: 2}}
 filters:
-  - {{id: no-secrets, use: secrets.Secrets}}
-  - {{id: slow, use: ./mine.py:Slow, when: ~u slow, deadline: 900}}
+  - {{id: no-secrets, use: secrets.Secrets, deadline: 5000}}
+  - {{id: slow, use: ./mine.py:Slow, when: ~u slow, deadline: 5000}}
 """
 FILTERS = """
 import asyncio
@@ -39,7 +39,7 @@ class Server:
     def __init__(self, origin):
         self.messages, self.code = [], None
         self.deflate = False
-        self.ended = False
+        self._end = threading.Event()
         origin.paths["/ws"] = origin.paths["/slow"] = self
 
     def __call__(self, sock: socket.socket):
@@ -55,7 +55,12 @@ class Server:
                 for event in ws.events():
                     self.on(ws, sock, event)
         finally:
-            self.ended = True
+            self._end.set()
+
+    @property
+    def ended(self):
+        """It has, or does soon."""
+        return self._end.wait(5)
 
     def on(self, ws, sock, event):
         match event:
@@ -125,7 +130,6 @@ def test_secret_ends_both_sides(proxy, origin, server, deflate, pieces):
     assert isinstance(end, CloseConnection)
     assert end.code == 1008
     assert "blocked" in end.reason
-    time.sleep(0.05)
     assert server.ended
     assert (server.messages, server.code) == ([], 1008)
     event = proxy.events()[-1]
@@ -136,16 +140,16 @@ def test_what_follows_a_blocked_message_does_not_pass(proxy, origin, server):
     client = Client(proxy, origin)
     client.sock.sendall(client.ws.send(TextMessage(KEY)) + client.ws.send(TextMessage("after")))
     assert client.next().code == 1008
-    time.sleep(0.05)
+    assert server.ended
     assert server.messages == []
 
 
 def test_in_order_while_a_filter_waits(proxy, origin, server):
+    """All four are there before the filter has thought about the first: no echo comes between them."""
     client = Client(proxy, origin, path="/slow")
-    for text in ("one", "two", KEY, "three"):
-        client.send(TextMessage(text))
+    client.sock.sendall(b"".join(client.ws.send(TextMessage(text)) for text in ("one", "two", KEY, "three")))
     assert client.next().code == 1008
-    time.sleep(0.05)
+    assert server.ended
     assert server.messages == ["one", "two"]
 
 
@@ -182,7 +186,8 @@ def test_ordinary_end(proxy, origin, server, code):
     assert client.next().data == "hello"
     client.send(CloseConnection(code, "bye"))
     assert client.next().code == code
-    time.sleep(0.05)
+    client.sock.close()
+    assert server.ended
     assert server.code == code
 
 
@@ -198,5 +203,4 @@ def test_client_vanishes(proxy, origin, server):
     client.send(TextMessage("hello"))
     client.next()
     client.sock.close()
-    time.sleep(0.1)
     assert server.ended

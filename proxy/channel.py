@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds without a sign of life from the redirector until it counts as gone; it answers each heartbeat.
 SILENCE_LIMIT = 3.0
+#: Bytes that may wait for a redirector that does not read: some hundred look-ups.  Beyond it nothing is sent: it shows
+#: as silence, there and here.
+MAX_PENDING = 1 << 16
 
 
 class Lost(Exception):
@@ -28,7 +31,7 @@ class Channel:
         self._sock = sock
         self._sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
-        self._decoder = wire.Decoder()
+        self._decoder, self._pending = wire.Decoder(), b""
         self._asked: dict[int, asyncio.Future[Process | None]] = {}
         self._next = 0
         self._heard = self._loop.time()
@@ -68,16 +71,38 @@ class Channel:
                     self._sock.shutdown(socket.SHUT_RDWR)
                 return
 
-    def _send(self, message: wire.Message) -> None:
-        with contextlib.suppress(OSError):      # a full or closed channel shows as silence, there and here
-            self._sock.send(wire.encode(message))
+    def _send(self, message: wire.Message) -> bool:
+        """Send it now or when there is room, and whole; False where too much waits already."""
+        line = wire.encode(message)
+        if len(self._pending) + len(line) > MAX_PENDING:
+            return False
+        waited, self._pending = bool(self._pending), self._pending + line
+        if not waited and not self._flush():
+            self._loop.add_writer(self._sock, self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        if self._flush():
+            self._loop.remove_writer(self._sock)
+
+    def _flush(self) -> bool:
+        """Send what there is room for; True when nothing is left."""
+        try:
+            sent = self._sock.send(self._pending)
+        except BlockingIOError:
+            sent = 0
+        except OSError:                         # closed: `run` sees it too
+            sent = len(self._pending)
+        self._pending = self._pending[sent:]
+        return not self._pending
 
     def owner(self, client: Address, server: Address) -> asyncio.Future[Process | None]:
         """Ask whose socket it is; the answer is None where the redirector knows none."""
         self._next += 1
         future = self._asked[self._next] = self._loop.create_future()
         future.add_done_callback(lambda _, key=self._next: self._asked.pop(key, None))  # type: ignore[misc]
-        self._send(wire.Lookup(self._next, client, server))
+        if not self._send(wire.Lookup(self._next, client, server)):
+            future.set_result(None)
         return future
 
     def stop(self) -> None:
@@ -87,8 +112,15 @@ class Channel:
 
 def own_lookup(client: Address, server: Address) -> asyncio.Future[Process | None]:
     """Without a redirector: what this user may see for itself, which is its own processes."""
-    loop = asyncio.get_running_loop()
-    return loop.run_in_executor(None, lambda: described(owner.find(client, server)))
+    return asyncio.get_running_loop().run_in_executor(None, _find, client, server)
+
+
+def _find(client: Address, server: Address) -> Process | None:
+    try:
+        return described(owner.find(client, server))
+    except OSError as error:                    # no sock_diag here, as in some containers: nobody is known
+        log.info("whose connection it is cannot be asked: %s", error)
+        return None
 
 
 def described(found: wire.Process | None) -> Process | None:

@@ -5,6 +5,7 @@ one that shows just that: the interpreter, the environment, the project, the pol
 anyone else, and the proxy sees less of root's home than root would have to open for it otherwise.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -188,6 +189,17 @@ def drop(who: Identity, *, readable: Iterable[Path], writable: Sequence[Path]) -
     return become
 
 
+def write_only(descriptor: int) -> int:
+    """The same file, for writing alone: a terminal as one inherits it can be read too, and so what root types there.
+
+    A socket, the journal's, cannot be opened again and comes back as it is.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return descriptor
+
+
 def claim(state: Path, name: str | None) -> tuple[Identity, int]:
     """Make the state folder that of the proxy's user; returns the user, and a descriptor to keep while the proxy runs.
 
@@ -201,7 +213,7 @@ def claim(state: Path, name: str | None) -> tuple[Identity, int]:
     who = identity(name, owner)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _give(state, who)
+        _give(folder, who)
     except BlockingIOError:
         if owner != who.uid:
             os.close(folder)
@@ -211,11 +223,21 @@ def claim(state: Path, name: str | None) -> tuple[Identity, int]:
     return who, folder
 
 
-def _give(folder: Path, who: Identity) -> None:
-    """Hand over what is in the folder, by descriptors: who had it before may have laid links to lead root astray."""
-    for _, folders, files, inside in os.fwalk(folder, follow_symlinks=False):
+def _give(folder: int, who: Identity) -> None:
+    """Hand over what is in the folder, by descriptors: who had it before may have laid links to lead root astray, and
+    a process of theirs may lay more meanwhile."""
+    for _, folders, files, inside in os.fwalk(".", dir_fd=folder, follow_symlinks=False):
         os.fchown(inside, who.uid, who.gid)
         for name in (*folders, *files):
-            info = os.stat(name, dir_fd=inside, follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode) or info.st_nlink == 1:
-                os.chown(name, who.uid, who.gid, dir_fd=inside, follow_symlinks=False)
+            with contextlib.suppress(FileNotFoundError):
+                _give_one(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside), who)
+
+
+def _give_one(entry: int, who: Identity) -> None:
+    """Closes the descriptor."""
+    info = os.fstat(entry)
+    try:
+        if stat.S_ISDIR(info.st_mode) or (stat.S_ISREG(info.st_mode) and info.st_nlink == 1):
+            os.chown(f"/proc/self/fd/{entry}", who.uid, who.gid)
+    finally:
+        os.close(entry)

@@ -10,48 +10,38 @@ either is seen by the other, and of the launcher by both.
 """
 
 import contextlib
-import json
 import os
-import select
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxy import confine
 from proxy.config import Config
+from proxy.pair import TICK, Pair
 from redirector import release, wire
-from redirector.plan import Plan
+from redirector.plan import Plan, require
 
 #: Seconds for the worker to say that it listens: mitmproxy's imports take one or two on a slow machine.
 LISTEN_LIMIT = 30.0
 #: Seconds for the redirector to install its rules.
 READY_LIMIT = 15.0
-#: Seconds for each process to end when asked to; then it is killed.
-STOP_LIMIT = 5.0
 #: Restarts within RESTART_WINDOW seconds.  A pair that dies more often is not going to live, so it is tried again only
 #: every PAUSE seconds; giving up would leave a computer that fails closed without anybody who tries.
 MAX_RESTARTS, RESTART_WINDOW, PAUSE = 20, 60.0, 5.0
-#: Seconds between two looks at the pair; its death, and any signal, is seen at once.
-TICK = 1.0
+#: Bytes of the root certificate, far more than ours has.
+MAX_ROOT = 1 << 16
 
 #: Variables that the worker must not inherit: keys of every session would be written where SSLKEYLOGFILE says, and the
 #: others change what it trusts or runs.
 SCRUBBED = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY",
             "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-
-
-class LaunchError(ValueError):
-    """It could not be started; `errors` has a line for each reason."""
-
-    def __init__(self, *errors: str) -> None:
-        super().__init__("\n".join(errors))
-        self.errors = errors
 
 
 @dataclass(slots=True)
@@ -70,84 +60,6 @@ class Launch:
     run_dir: str = release.RUN_DIR
     log_level: str = "WARNING"
     readable: Sequence[Path] = ()
-
-
-@dataclass(slots=True)
-class Pair:
-    """A running worker and, for host-wide capture, its redirector."""
-
-    worker: subprocess.Popen[bytes]
-    redirector: subprocess.Popen[bytes] | None = None
-    listening: dict[str, Any] = field(default_factory=dict)
-    ready: dict[str, Any] = field(default_factory=dict)
-    _unread: bytes = b""
-
-    def messages(self, limit: float, wake: int | None = None) -> Iterator[dict[str, Any]]:
-        """What the worker says, for at most `limit` seconds; ends early with the worker, or when `wake` is readable."""
-        assert self.worker.stdout is not None
-        if self.worker.stdout.closed:
-            return
-        until = time.monotonic() + limit
-        while (left := until - time.monotonic()) > 0:
-            output = self.worker.stdout.fileno()
-            ready = select.select([output] if wake is None else [output, wake], [], [], left)[0]
-            if wake is not None and wake in ready:
-                os.read(wake, 4096)
-                return
-            if ready:
-                data = os.read(output, 65536)
-                if not data:
-                    return
-                *lines, self._unread = (self._unread + data).split(b"\n")
-                yield from map(json.loads, lines)
-
-    def wait_for(self, kind: str, limit: float) -> dict[str, Any]:
-        for message in self.messages(limit):
-            if message["type"] == kind:
-                return message
-            if message["type"] == "failed":
-                raise LaunchError(*message["errors"])
-        if self.worker.poll() is not None:
-            raise LaunchError(f"the proxy ended with status {self.worker.returncode} before it was {kind}")
-        raise LaunchError(f"the proxy was not {kind} within {limit:.0f} s")
-
-    def ended(self) -> str | None:
-        """Which process has ended, or None."""
-        if self.worker.poll() is not None:
-            return f"the proxy ended ({_status(self.worker.returncode)})"
-        if self.redirector is not None and self.redirector.poll() is not None:
-            return f"the redirector ended ({_status(self.redirector.returncode)})"
-        return None
-
-    def stop(self) -> None:
-        """The worker first: it tells the redirector to remove its rules and the guard."""
-        for process in (self.worker, self.redirector):
-            if process is not None:
-                _end(process)
-
-    def kill(self) -> None:
-        """For a pair that is broken: one that is stopped does not hear a polite word."""
-        for process in (self.worker, self.redirector):
-            if process is not None:
-                process.kill()
-                _end(process)
-
-
-def _status(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
 
 
 class Launcher:
@@ -176,12 +88,12 @@ class Launcher:
             pair = self.pair = Pair(self._start_worker(theirs))
             try:
                 pair.listening = pair.wait_for("listening", LISTEN_LIMIT)
-                pair.redirector = self._start_redirector(ours)
                 plan = self.launch.plan and self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
-                theirs.sendall(wire.encode(wire.Start(self.launch.instance, self.launch.run_dir, plan)))
+                start = wire.Start(self.launch.instance, self.launch.run_dir, plan)
+                pair.redirector = self._start_redirector(ours, start)
                 theirs.close()
                 assert pair.worker.stdin is not None
-                pair.worker.stdin.write(b"go\n")       # nothing may come before Start
+                pair.worker.stdin.write(b"go\n")       # now somebody answers
                 pair.worker.stdin.flush()
                 pair.ready = pair.wait_for("ready", READY_LIMIT)
             except BaseException:
@@ -197,25 +109,44 @@ class Launcher:
                         launch.listen, channel.fileno(), strict=self.root)
         environment = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
         environment["LOCKGATE_LOG"] = launch.log_level
-        confined = None
+        confined, errors = None, 2
         if self.who is not None:
             readable = [*([launch.policy] if launch.policy else []), *launch.readable]
             confined = confine.drop(self.who, readable=readable, writable=[launch.state])
             environment |= {"HOME": str(launch.state), "USER": self.who.name}
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-O", "-W", "ignore", "-m", "proxy.worker"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env=environment, cwd=launch.state, pass_fds=[channel.fileno()],
-            preexec_fn=confined, start_new_session=True)
+            errors = confine.write_only(errors)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-O", "-W", "ignore", "-m", "proxy.worker"], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=launch.state, pass_fds=[channel.fileno()],
+                preexec_fn=confined, start_new_session=True)
+        finally:
+            if errors != 2:
+                os.close(errors)
         assert process.stdin is not None
         process.stdin.write(config.encode())
         process.stdin.flush()
         return process
 
     @staticmethod
-    def _start_redirector(channel: socket.socket) -> subprocess.Popen[bytes]:
+    def _start_redirector(channel: socket.socket, start: wire.Start) -> subprocess.Popen[bytes]:
+        """Start is its argument: the worker holds the channel's other end, and could be first to say what it likes."""
         end = channel.fileno()
-        return subprocess.Popen([sys.executable, "-I", "-m", "redirector"], stdin=end, stdout=end, cwd="/",
-                                start_new_session=True)
+        return subprocess.Popen([sys.executable, "-I", "-m", "redirector", wire.encode(start).rstrip()], stdin=end,
+                                stdout=end, cwd="/", start_new_session=True)
+
+    def root_certificate(self) -> bytes:
+        """The root, as PEM.  The worker says where it lies, so no file is read that is not the worker's own.
+
+        Raises OSError; ValueError for a file that is somebody else's, or not a plain one.
+        """
+        assert self.pair is not None
+        path = self.pair.ready["ca"]
+        owner = os.geteuid() if self.who is None else self.who.uid
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            info = os.fstat(file.fileno())
+            require(stat.S_ISREG(info.st_mode) and info.st_uid == owner, f"{path}: not a file of the proxy's own")
+            return file.read(MAX_ROOT)
 
     def reload(self) -> None:
         """Have the worker read its policy again."""

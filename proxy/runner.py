@@ -76,8 +76,7 @@ def own_profile(command: list[str], profile: Path, tell: Tell) -> list[str]:
 
 def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Trust, tell: Tell) -> int:
     with _group() as group, _serving(launch, capture, group) as launcher:
-        assert launcher.pair is not None
-        trust.write(Path(launcher.pair.ready["ca"]))
+        _trust(launcher, trust)
         user = trust.user
         environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
         environment = trust.variables(environment) | _account(user)
@@ -95,6 +94,11 @@ def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Tru
                 return _attend(command, environment, launcher, tell, become)
             finally:
                 _end(group)
+
+
+def _trust(launcher: Launcher, trust: Trust) -> None:
+    trust.root.write_bytes(launcher.root_certificate())
+    trust.write(trust.root)
 
 
 @contextlib.contextmanager
@@ -123,8 +127,8 @@ def _group() -> Iterator[Path]:
     """A control group for the command; those of runs that were killed go."""
     mount = Path(cgroups.mount())
     for old in mount.glob(f"{GROUP}[0-9]*"):
-        if release.started(int(old.name.removeprefix(GROUP))) is None:
-            with contextlib.suppress(OSError):      # its command still runs
+        with contextlib.suppress(OSError, ValueError):      # its command still runs; or it is nobody's run
+            if release.started(int(old.name.removeprefix(GROUP))) is None:
                 old.rmdir()
     group = mount / f"{GROUP}{os.getpid()}"
     group.mkdir()
@@ -151,7 +155,7 @@ def _through_variables(launch: Launch, command: list[str], trust: Trust, tell: T
     try:
         ready = launcher.start().ready
         host, port = ready["listen"][0][:2]
-        trust.write(Path(ready["ca"]))
+        _trust(launcher, trust)
         environment = trust.variables(os.environ) | dict.fromkeys(PROXY_VARIABLES, f"http://{host}:{port}") | {
             "NO_PROXY": LOCAL, "no_proxy": LOCAL, "NODE_USE_ENV_PROXY": "1"}
         return _attend(command, environment, launcher, tell)

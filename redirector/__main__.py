@@ -1,18 +1,21 @@
-"""`python -I -m redirector`: obeys the control channel on its standard input and output (one socket, or two pipes).
+"""`python -I -m redirector [START]`: obeys the control channel on standard input and output (one socket, or two pipes).
 
 Start -> install -> Ready -> heartbeats and look-ups -> Stop, end of input, silence, nonsense or SIGTERM -> remove.
+Start is the channel's first message, or the argument where whoever is at the other end is not to choose the rules.
 SIGINT is ignored: a Ctrl-C goes to the launcher too, which then ends us in order. Exit codes: 0 ended in order (Stop,
 SIGTERM), 1 could not install, 2 the peer broke the protocol, 3 the peer has gone or is hung.
 """
+import os
 import signal
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 
 from redirector import owner
 from redirector.channel import Channel, PeerGone
 from redirector.plan import BackendError
-from redirector.session import Observation, Session
+from redirector.session import Observation, Session, note
 from redirector.wire import (
     HEARTBEAT_LIMIT,
     MAX_REASON,
@@ -23,13 +26,19 @@ from redirector.wire import (
     ProtocolError,
     Start,
     Stop,
+    clip,
+    decode,
 )
 
 ORDERLY, NOT_INSTALLED, PROTOCOL_BROKEN, PEER_GONE = range(4)
 #: Seconds from our start to the peer's Start.
 START_LIMIT = 10.0
-#: Seconds without a heartbeat where nothing was captured: no rules wait to go, so there is time to be sure.
+#: Seconds of silence where nothing was captured: no rules wait to go, so there is time to be sure.
 OBSERVED_LIMIT = 5.0
+#: Look-ups that may wait, as many as a proxy has connections. Beyond it the oldest are forgotten: none waits for them.
+MAX_QUESTIONS = 10_000
+#: Seconds that a look-up may have waited: the proxy has gone on without the answer, so the search is spared.
+PATIENCE = 0.5
 #: Seconds between two looks at the guard and at the clock.
 TICK = 0.2
 
@@ -48,39 +57,77 @@ def receive_start(channel: Channel) -> Start:
     raise PeerGone(f"no Start within {START_LIMIT:.0f} s")
 
 
+def start_of(arguments: list[str], channel: Channel) -> Start:
+    """Raises PeerGone, ProtocolError."""
+    match [decode(os.fsencode(argument)) for argument in arguments]:
+        case []:
+            return receive_start(channel)
+        case [Start() as start]:
+            return start
+        case _:
+            raise ProtocolError("the argument is not a Start")
+
+
 def look_up(question: Lookup) -> Owner:
-    """Not knowing an owner is no reason to end the capture, so a system that cannot be asked has none."""
+    """Not knowing an owner is no reason to end the capture, so what cannot be asked or understood has none."""
     try:
         return Owner(question.id, owner.find(question.client, question.server))
-    except OSError as error:
-        print(f"redirector: look-up: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        note(f"look-up: {error}")
         return Owner(question.id, None)
 
 
+class Questions:
+    """Look-ups in the order they came: any user can ask for many at once, by connecting, and make each a long search.
+
+    So there is one a turn, with heartbeats in between, and none before the peer has taken the answers it has: else many
+    at once would fill the channel, which counts as a broken peer.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, Lookup]] = deque(maxlen=MAX_QUESTIONS)
+
+    def add(self, question: Lookup) -> None:
+        self._waiting.append((time.monotonic(), question))
+
+    def ready(self, channel: Channel) -> bool:
+        return bool(self._waiting) and not channel.waiting
+
+    def answer(self, channel: Channel) -> None:
+        """Answer the oldest."""
+        asked, question = self._waiting.popleft()
+        late = time.monotonic() - asked > PATIENCE
+        channel.send(Owner(question.id, None) if late else look_up(question))
+
+
 def serve(channel: Channel, session: Session | Observation, limit: float) -> None:
-    """Answer until Stop. Raises PeerGone, also after `limit` seconds without a heartbeat, and ProtocolError."""
-    beat = time.monotonic()
+    """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, and ProtocolError."""
+    questions, heard = Questions(), time.monotonic()
     while True:
-        for message in channel.messages(TICK):
+        messages = channel.messages(0 if questions.ready(channel) else TICK)
+        for message in messages:
             match message:
                 case Heartbeat():
-                    beat = time.monotonic()
                     channel.send(Heartbeat())
                 case Lookup():
-                    channel.send(look_up(message))
+                    questions.add(message)
                 case Stop():
                     session.end_guard()
                     return
                 case _:
                     raise ProtocolError(f"unexpected {message}")
-        if time.monotonic() - beat > limit:
-            raise PeerGone(f"no heartbeat for {limit:.0f} s")
+        if messages:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > limit:      # and nothing waits to be read: it was they who were late, not we
+            raise PeerGone(f"no sign of life for {limit:.0f} s")
+        if questions.ready(channel):
+            questions.answer(channel)
         session.tend_guard()
 
 
-def run(channel: Channel) -> None:
+def run(channel: Channel, arguments: list[str]) -> None:
     """From Start to the end; nothing but a guard is left on return. Raises BackendError, PeerGone, ProtocolError."""
-    start = receive_start(channel)
+    start = start_of(arguments, channel)
     with Session(start, start.plan) if start.plan else Observation() as session:
         channel.send(session.install())
         serve(channel, session, HEARTBEAT_LIMIT if start.plan else OBSERVED_LIMIT)
@@ -93,7 +140,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ORDERLY))
     channel = Channel(receive=0, send=1)
     try:
-        run(channel)
+        run(channel, sys.argv[1:])
     except BackendError as error:
         return _fail(channel, error, NOT_INSTALLED)
     except ProtocolError as error:
@@ -104,8 +151,8 @@ def main() -> int:
 
 
 def _fail(channel: Channel, error: Exception, code: int) -> int:
-    reason = str(error).encode(errors="replace")[:MAX_REASON].decode(errors="ignore")
-    print(f"redirector: {reason}", file=sys.stderr)
+    reason = clip(str(error), MAX_REASON)
+    note(reason)
     with suppress(PeerGone, ProtocolError):
         channel.send(Failed(reason))
     return code

@@ -1,5 +1,6 @@
 """Control groups, version 2: where they are mounted, and their ids (cgroups(7); mountinfo in proc(5))."""
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from redirector.plan import BackendError
@@ -7,7 +8,8 @@ from redirector.plan import BackendError
 
 def mount(mountinfo: str | None = None) -> str:
     """The folder that cgroup v2 is mounted on: on a hybrid system not /sys/fs/cgroup itself. Raises BackendError."""
-    text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
+    # a user's mounts, by FUSE, have any name
+    text = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()) if mountinfo is None else mountinfo
     for line in text.splitlines():
         fields, _, filesystem = line.partition(" - ")
         if filesystem.startswith("cgroup2 "):
@@ -19,7 +21,10 @@ def mount(mountinfo: str | None = None) -> str:
 def ids(cgroup: str) -> frozenset[int]:
     """The ids of a control group and of all below it: the inode numbers of their folders. Raises BackendError."""
     folder = mount() + cgroup
-    found = frozenset(os.stat(path).st_ino for path, _, _ in os.walk(folder))  # noqa: PTH116
+    found = set()
+    for path, _, _ in os.walk(folder):
+        with suppress(FileNotFoundError):       # gone by now: users make and remove groups below their own
+            found.add(os.stat(path).st_ino)  # noqa: PTH116
     if not found:
         raise BackendError(f"no control group {cgroup} ({folder}): make it before the start")
-    return found
+    return frozenset(found)

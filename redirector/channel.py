@@ -52,5 +52,5 @@ class Channel:
         with suppress(BlockingIOError):
             try:
                 self._pending = self._pending[os.write(self._send, self._pending):]
-            except BrokenPipeError as error:
+            except ConnectionError as error:
                 raise PeerGone("the control channel was closed") from error

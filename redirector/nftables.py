@@ -1,8 +1,9 @@
 """Capture by nftables: NAT to the proxy for new connections, refusal for whatever would get past it.
 
-Two chains in a table of our own. `divert` (NAT, output) sends new connections to the proxy. `refuse` comes after it:
-what still has a captured port there is neither diverted, nor exempt, nor older than the rules, so it must not leave.
-The guard's table is `refuse` alone, which decides the same when `divert` has gone. Syntax: nft(8), 1.0 or later.
+Three chains in a table of our own. `apart` keeps the proxy's connections from those that the kernel remembers. `divert`
+(NAT, output) sends new connections to the proxy. `refuse` comes after it: what still has a captured port there is
+neither diverted, nor exempt, nor older than the rules, so it must not leave. The guard's table is `refuse` alone, which
+decides the same when `divert` has gone. Syntax: nft(8), 1.0 or later.
 """
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -15,13 +16,17 @@ from redirector.plan import LAN, BackendError, Connection, Plan
 #: The bit of the conntrack mark that exempt connections carry: what the kernel itself sends for a socket (the last ACK,
 #: a RST) has no owner to match, but it has the mark. One bit, OR-ed in, since others route by the rest.
 MARK = 0x40000000
+#: The conntrack zone of the proxy's own connections, in their original direction.  The kernel remembers the connections
+#: that it diverted, for days if an end was lost, and would lead a new one between the same ports the same way: to the
+#: proxy itself, or to where it listened before.  Replies stay in the common zone, where firewalls look for them.
+ZONE = 61184
 #: nft looks control groups up below this folder, wherever cgroup v2 is mounted.
 CGROUPS = "/sys/fs/cgroup"
 
 
 def ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS) -> str:
     """The redirector's table, for connections `existing` before it and cgroup v2 mounted on `cgroups`."""
-    return _table(table, _divert(plan, cgroups), _refuse(plan, existing, cgroups))
+    return _table(table, *_apart(plan), _divert(plan, cgroups), _refuse(plan, existing, cgroups))
 
 
 def guard_ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS) -> str:
@@ -36,6 +41,12 @@ def _table(name: str, *chains: str) -> str:
 def _chain(name: str, hook: str, rules: list[str]) -> str:
     body = "".join(f"    {rule}\n" for rule in rules)
     return f"  chain {name} {{\n    type {hook}; policy accept\n{body}  }}\n"
+
+
+def _apart(plan: Plan) -> Iterator[str]:
+    if plan.exempt_uid is not None:
+        yield _chain("apart", "filter hook output priority -300", [
+            f"meta skuid {plan.exempt_uid} ct original zone set {ZONE}"])
 
 
 def _divert(plan: Plan, cgroups: str) -> str:
@@ -61,8 +72,8 @@ def _older(plan: Plan, existing: Collection[Connection]) -> Iterator[str]:
     """Those from before go on, but their ports are not free for new ones; a cut one may still tell its peer."""
     what = "tcp flags & rst == rst" if plan.existing == "cut" else "tcp flags & syn == 0"
     for family, version in (("ip", 4), ("ip6", 6)):
-        ends = sorted(f"{c.client[0]} . {c.client[1]} . {c.server[0]} . {c.server[1]}"
-                      for c in existing if sockets.plain(c.server[0]).version == version)
+        ends = sorted({f"{c.client[0]} . {c.client[1]} . {c.server[0]} . {c.server[1]}"
+                       for c in existing if sockets.plain(c.server[0]).version == version})
         if ends:
             yield f"{what} {family} saddr . tcp sport . {family} daddr . tcp dport {_set(ends)} accept"
 

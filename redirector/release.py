@@ -56,7 +56,7 @@ class Record:
 def started(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (field 22 of its stat, proc(5)); None if it has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in "ZX" else int(fields[19])
@@ -144,8 +144,14 @@ def holders() -> list[str]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):          # it ended, or is not ours to see
             if any(os.readlink(fd) in sockets for fd in (folder / "fd").iterdir()):  # noqa: PTH115
-                found.append(f"pid {folder.name}: {(folder / 'cmdline').read_text().replace(chr(0), ' ')}")
+                found.append(f"pid {folder.name}: {_shown(folder / 'cmdline')}")
     return found
+
+
+def _shown(cmdline: Path) -> str:
+    """On one line, and nothing but text to a terminal."""
+    text = cmdline.read_text(errors="replace").replace("\0", " ")
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def check_folder(run_dir: str) -> None:

@@ -1,7 +1,7 @@
 """What one Start puts in place, in the order that leaves no gap: new guard, capture, old guard away."""
+import os
 import secrets
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +15,12 @@ from redirector.wire import Ready, Start
 
 #: Seconds between two attempts to replace a guard that died: within the second that we promise, and no busy loop.
 RETRY = 0.5
+
+
+def note(text: str) -> None:
+    """Say it on standard error; a terminal that has gone is no reason to end."""
+    with suppress(OSError):
+        os.write(2, f"redirector: {text}\n".encode(errors="replace"))
 
 
 class Observation:
@@ -87,7 +93,7 @@ class Session:
         try:
             self._start_guard()
         except BackendError as error:
-            print(f"redirector: {error}", file=sys.stderr)
+            note(str(error))
 
     def end_guard(self) -> None:
         """No more refusing: the orderly end."""
@@ -97,7 +103,8 @@ class Session:
         """Behind an earlier guard, only those that it let go on: the others were diverted to a proxy now dead."""
         found = existing(self.plan)
         for record in earlier:
-            found = [c for c in found if [*c.client, *c.server] in record.existing]
+            let_go_on = set(map(tuple, record.existing))        # any user can have made thousands
+            found = [c for c in found if (*c.client, *c.server) in let_go_on]
         return found
 
     def _end_diverted(self) -> None:

@@ -1,9 +1,9 @@
 """The control channel between proxy and redirector: one JSON object a line. No I/O here.
 
-The proxy sends Start, then a Heartbeat every HEARTBEAT_INTERVAL, Lookup when it wants to know whose connection it has,
-and Stop at an orderly end. The redirector answers Ready or Failed, each Heartbeat with a Heartbeat (so that a stopped
-redirector is noticed) and each Lookup with an Owner. Everything a peer sends is checked; what is not understood is a
-ProtocolError, and the rules go.
+First comes Start, from the launcher. The proxy sends a Heartbeat every HEARTBEAT_INTERVAL, Lookup when it wants to know
+whose connection it has, and Stop at an orderly end. The redirector answers Ready or Failed, each Heartbeat with a
+Heartbeat (so that a stopped redirector is noticed) and each Lookup with an Owner. Everything a peer sends is checked;
+what is not understood is a ProtocolError, and the rules go.
 """
 import ipaddress
 import json
@@ -166,6 +166,12 @@ def encode(message: Message) -> bytes:
     return line
 
 
+def clip(text: str, limit: int) -> str:
+    """At most `limit` bytes, and nothing that a terminal or a JSON line would take for more than text."""
+    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return shown.encode()[:limit].decode(errors="ignore")
+
+
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
@@ -198,7 +204,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _decode(line: bytes) -> Message:
+def decode(line: bytes) -> Message:
+    """What `encode` made. Raises ProtocolError."""
     try:
         fields = json.loads(line.decode(), object_pairs_hook=_object)
         return _BUILD[fields.pop("type")](fields)
@@ -217,4 +224,4 @@ class Decoder:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if any(len(line) >= MAX_LINE for line in (*lines, self._rest)):
             raise ProtocolError(f"a line of more than {MAX_LINE} bytes")
-        return [_decode(line) for line in lines]
+        return [decode(line) for line in lines]

@@ -100,6 +100,75 @@ def test_what_it_cannot_do_is_told(tmp_path):
     asyncio.run(fail())
 
 
+@pytest.fixture
+def unread():
+    """A channel whose redirector does not read, with little room between them; and the redirector's end."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        theirs.setblocking(False)
+        yield lambda: Channel(ours), theirs
+
+
+def test_what_does_not_fit_now_follows_whole(unread):
+    """A part of a line would be nonsense to the redirector, and the rules would go."""
+    make, theirs = unread
+
+    async def talk():
+        channel, decoder, heard = make(), wire.Decoder(), []
+        asked = [channel.owner(("127.0.0.1", 1), ("127.0.0.1", 2)) for _ in range(300)]
+        channel.stop()
+        assert channel._pending
+        loop = asyncio.get_running_loop()
+        while wire.Stop() not in heard:
+            heard += decoder.feed(await asyncio.wait_for(loop.sock_recv(theirs, 1000), 2))
+        assert [message.id for message in heard[:-1]] == list(range(1, 301))
+        assert not [each for each in asked if each.done()]
+        assert not channel._pending
+
+    asyncio.run(talk())
+
+
+def test_what_does_not_fit_at_all_is_answered_or_dropped(unread):
+    make, theirs = unread
+
+    async def talk():
+        channel = make()
+        asked = [channel.owner(("127.0.0.1", 1), ("127.0.0.1", 2)) for _ in range(2000)]
+        assert len(channel._pending) <= module.MAX_PENDING
+        answered = [each for each in asked if each.done()]
+        assert answered
+        assert [each.result() for each in answered] == [None] * len(answered)
+        await asyncio.sleep(0)
+        assert len(channel._asked) == len(asked) - len(answered)
+        decoder, loop, heard = wire.Decoder(), asyncio.get_running_loop(), []
+        while len(heard) < len(channel._asked):         # whole lines, as ever
+            heard += decoder.feed(await asyncio.wait_for(loop.sock_recv(theirs, 1 << 16), 2))
+
+    asyncio.run(talk())
+
+
+def test_a_channel_that_was_closed_takes_everything():
+    async def talk():
+        ours, theirs = socket.socketpair()
+        with ours:
+            channel = Channel(ours)
+            theirs.close()
+            channel.stop()
+            assert not channel._pending
+
+    asyncio.run(talk())
+
+
+def test_a_system_that_cannot_be_asked_knows_nobody(monkeypatch, connection):
+    monkeypatch.setattr("redirector.sockets.NETLINK_SOCK_DIAG", 31)     # no kernel has it
+
+    async def ask():
+        return await own_lookup(*connection)
+
+    assert asyncio.run(ask()) is None
+
+
 def test_described():
     found = wire.Process(65534, "", 7, "/bin/x", ("x", "y"), (3, 1), 1.0, "/user.slice")
     assert described(found) == Process(

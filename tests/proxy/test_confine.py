@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pwd
+import socket
 import stat
 import subprocess
 import sys
@@ -178,6 +179,58 @@ def test_the_state_folder_is_handed_over_by_descriptors(tmp_path):
         assert stat.S_IMODE((state / "ca/key").stat().st_mode) == 0o600
     finally:
         os.close(lock)
+
+
+@needs_root
+def test_what_changes_under_the_hand_is_not_given_away(tmp_path, monkeypatch):
+    """Who had the folder may put a link in a file's place between the look and the gift."""
+    state, precious = tmp_path / "state", tmp_path / "precious"
+    state.mkdir()
+    precious.touch()
+    for name in confine.OURS:
+        (state / name).touch()
+    look = os.fstat, os.stat
+
+    def after(look):
+        def looked(*args, **kwargs):
+            info = look(*args, **kwargs)
+            if stat.S_ISREG(info.st_mode):
+                for name in confine.OURS:
+                    (state / name).unlink(missing_ok=True)
+                    os.link(precious, state / name)
+            return info
+        return looked
+
+    monkeypatch.setattr(os, "fstat", after(look[0]))
+    monkeypatch.setattr(os, "stat", after(look[1]))
+    _, lock = claim(state, "nobody")
+    monkeypatch.undo()
+    os.close(lock)
+    assert precious.stat().st_uid == 0
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["file", "pipe", "terminal", "socket"])
+def test_what_is_handed_on_for_writing_cannot_be_read(tmp_path, kind):
+    opened = []
+    if kind == "file":
+        opened = [os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)]
+    elif kind == "pipe":
+        opened = list(reversed(os.pipe()))
+    elif kind == "terminal":
+        opened = list(reversed(os.openpty()))
+    else:
+        opened = [each.detach() for each in socket.socketpair()]
+    given = confine.write_only(opened[0])
+    try:
+        os.write(given, b"x")
+        if kind == "socket":
+            assert given == opened[0]
+        else:
+            assert fcntl.fcntl(given, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    finally:
+        for each in {given, *opened}:
+            os.close(each)
 
 
 @needs_root

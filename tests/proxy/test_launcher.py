@@ -1,4 +1,4 @@
-"""The launcher and its pair: started, supervised, stopped; here through the explicit door, which needs no rights."""
+"""The launcher: starts, supervises, stops its pair; here through the explicit door, which needs no rights."""
 
 import os
 import signal
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.launcher import Launch, Launcher, LaunchError
+from proxy.launcher import Launch, Launcher
+from proxy.pair import LaunchError, Pair
 
 
 @pytest.fixture
@@ -101,3 +102,51 @@ def test_keys_of_sessions_are_not_written_for_others(launcher, tmp_path, monkeyp
     launcher.start()
     environment = Path(f"/proc/{launcher.pair.worker.pid}/environ").read_bytes()
     assert b"SSLKEYLOGFILE" not in environment
+
+
+def test_the_worker_may_write_to_our_terminal_but_not_read_from_it(launcher):
+    if os.geteuid() != 0:
+        pytest.skip("it is the same user")
+    launcher.start()
+    fields = dict(line.split(":") for line in Path(f"/proc/{launcher.pair.worker.pid}/fdinfo/2").read_text().splitlines())
+    assert int(fields["flags"], 8) & os.O_ACCMODE == os.O_WRONLY
+
+
+def test_a_worker_that_talks_nonsense_is_replaced(launcher):
+    launcher.start()
+    before, told = pids(launcher), []
+    read, write = os.pipe()
+    os.write(write, b'{"type": "ready"}\n')
+    with os.fdopen(read), os.fdopen(write):
+        os.dup2(read, launcher.pair.worker.stdout.fileno())
+        launcher.supervise(told.append, lambda: "restarted" in [message["type"] for message in told])
+    assert "nonsense" in told[0]["reason"]
+    assert not before & pids(launcher)
+
+
+def test_the_root_certificate_is_read(launcher):
+    launcher.start()
+    assert b"CERTIFICATE" in launcher.root_certificate()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="there is nobody else's that we could read")
+@pytest.mark.parametrize("lay", [
+    pytest.param(lambda place, secret: place.symlink_to(secret), id="a link"),
+    pytest.param(lambda place, secret: place.hardlink_to(secret), id="a hard link"),
+    pytest.param(lambda place, _: place.mkdir(), id="a folder"),
+    pytest.param(lambda place, _: os.mkfifo(place), id="a pipe that nobody writes to"),
+    pytest.param(lambda place, _: place.symlink_to("/dev/zero"), id="a device"),
+])
+def test_a_worker_cannot_make_us_read_what_is_not_its_own(launch, tmp_path, lay):
+    """What is read is published as a root to trust."""
+    secret, place = tmp_path / "secret", tmp_path / "ca.pem"
+    secret.write_text("secret")
+    lay(place, secret)
+    launcher = Launcher(launch)
+    if not place.is_file():     # what it can lay there is its own, but what that leads to is not
+        os.chown(place, launcher.who.uid, launcher.who.gid, follow_symlinks=False)
+    launcher.pair = Pair(None, ready={"ca": str(place)})
+    with pytest.raises((ValueError, OSError)):
+        launcher.root_certificate()
+    launcher.pair = None
+    launcher.stop()

@@ -208,8 +208,11 @@ class Launcher:
         assert wait_for(lambda: "lockgate_t" not in self.namespace.tables())
 
     def close(self) -> None:
+        """In order where it can: what it diverted is reset, else it would be there as an older connection next time."""
         self.beating = False
         self.socket.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(WAIT)
         self.process.kill()
         self.process.wait()
 

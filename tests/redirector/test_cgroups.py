@@ -1,4 +1,7 @@
 """cgroup v2 is found wherever it is mounted."""
+import os
+from pathlib import Path
+
 import pytest
 
 from redirector import cgroups
@@ -16,6 +19,37 @@ UNIFIED = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,n
 ])
 def test_mount(mountinfo, folder):
     assert cgroups.mount(mountinfo) == folder
+
+
+@pytest.mark.parametrize("first", [
+    pytest.param(b"/home/eve/x\r1\x0b0:1\x1c/\xc2\x85/tmp/evil\xe2\x80\xa8", id="ends of lines"),
+    pytest.param(b"/home/eve/\xff\xfe", id="no UTF-8"),
+])
+def test_a_users_mount_may_have_any_name(monkeypatch, first):
+    mounts = b"50 30 0:50 / " + first + b" rw,nosuid - fuse.x eve rw,user_id=1000\n" + UNIFIED.encode()
+    monkeypatch.setattr(Path, "read_bytes", lambda _: mounts)
+    monkeypatch.setattr(Path, "read_text", lambda _: mounts.decode())
+    assert cgroups.mount() == "/sys/fs/cgroup"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups here")
+def test_groups_that_go_while_they_are_listed_are_no_obstacle(monkeypatch):
+    outer = Path(cgroups.mount(), f"lockgate-test-{os.getpid()}")
+    inner = outer / "inner"
+    inner.mkdir(parents=True)
+    walk = os.walk
+
+    def and_go(folder):
+        for entry in walk(folder):
+            if entry[0] == str(inner):
+                inner.rmdir()
+            yield entry
+
+    monkeypatch.setattr(os, "walk", and_go)
+    try:
+        assert cgroups.ids(f"/{outer.name}") == {outer.stat().st_ino}
+    finally:
+        outer.rmdir()
 
 
 def test_not_mounted():

@@ -1,6 +1,7 @@
 """The channel waits for nobody: a peer that goes, hangs or does not read has an answer."""
 import os
 import socket
+import struct
 
 import pytest
 
@@ -42,6 +43,15 @@ def test_a_peer_that_has_gone_cannot_be_told(ends):
     peer.close()
     with pytest.raises(PeerGone):
         channel.send(Heartbeat())
+
+
+def test_a_peer_that_reset_the_connection_cannot_be_told():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        peer, _ = server.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(PeerGone):
+            Channel(ours.fileno(), ours.fileno()).send(Heartbeat())
 
 
 def test_a_peer_that_does_not_read_is_given_up(ends):

@@ -32,6 +32,10 @@ def test_the_whole_computer():
     assert ruleset(PLAN, "lockgate_x") == f"""\
 table inet lockgate_x {{
   flags owner
+  chain apart {{
+    type filter hook output priority -300; policy accept
+    meta skuid 997 ct original zone set 61184
+  }}
   chain divert {{
     type nat hook output priority -100; policy accept
     meta skuid 997 accept
@@ -42,6 +46,12 @@ table inet lockgate_x {{
   }}
 {REFUSE}}}
 """
+
+
+def test_two_sockets_with_the_same_ends_are_one_exception():
+    """As two interfaces may have the same addresses."""
+    ends = "192.0.2.1 . 40000 . 198.51.100.2 . 443"
+    assert ruleset(PLAN, "x", [OLD4, OLD4]).count(ends) == ruleset(PLAN, "x", [OLD4]).count(ends) == 1
 
 
 def test_the_guard_refuses_and_diverts_nothing():

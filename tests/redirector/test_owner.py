@@ -1,16 +1,19 @@
 """A connection leads to the process that opened it, as long as there is one."""
+import contextlib
 import os
 import pwd
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from redirector import owner
-from redirector.wire import MAX_CMDLINE, Lookup, Owner, encode
+from redirector import cgroups, owner
+from redirector.wire import MAX_CMDLINE, Decoder, Lookup, Owner, encode
 
 CONNECT = """import socket, sys
 connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
@@ -56,6 +59,81 @@ def test_the_answer_always_fits_a_line(server, child):
     assert encode(Owner(1, found))
 
 
+ANYTHING = bytes(byte for byte in range(1, 256) if byte not in b"/\n")
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(b"\xff\xfe", id="no UTF-8"), pytest.param("\ud800".encode(errors="surrogatepass"), id="a surrogate"),
+    pytest.param(b"a\r0::b\x0b\x0c\x1c\xc2\x85", id="ends of lines"), pytest.param(b'"\\' * 120, id="quotes"),
+    pytest.param(ANYTHING[:128], id="bytes below 128"), pytest.param(ANYTHING[128:], id="bytes above 128"),
+])
+def test_names_may_be_any_bytes(server, tmp_path, name):
+    """A program at such a path, with such a name and such words, in such a control group where we may make one."""
+    program = os.fsencode(tmp_path) + b"/" + name
+    shutil.copy(os.path.realpath("/bin/bash"), program)
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo; read".encode()
+    with own_group(name) as enter, subprocess.Popen([program, b"-c", script, name], stdin=subprocess.PIPE,
+                                                    stdout=subprocess.PIPE, preexec_fn=enter) as process:
+        process.stdout.readline()
+        accepted, client = server.accept()
+        with accepted:
+            found = owner.find(client, server.getsockname())
+        process.kill()
+    assert found.pid == process.pid
+    assert found.exe.startswith(str(tmp_path))
+    assert found.cgroup.startswith("/lockgate-test") or os.geteuid() != 0
+    assert Decoder().feed(encode(Owner(1, found))) == [Owner(1, found)]
+    assert all(text.isprintable() for text in (found.exe, found.cgroup, *found.cmdline))
+
+
+@contextlib.contextmanager
+def own_group(name):
+    """What a child calls to enter a control group of this name; nothing for who may make none."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    outer = Path(cgroups.mount(), f"lockgate-test-{os.getpid()}")
+    inner = outer / os.fsdecode(name)
+    inner.mkdir(parents=True)
+    try:
+        yield lambda: (inner / "cgroup.procs").write_text(str(os.getpid()))
+    finally:
+        inner.rmdir()
+        outer.rmdir()
+
+
+def test_a_path_too_long_for_the_kernel_hides_no_process(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(40):                 # 4 000 bytes are a page, and the kernel says no more
+        Path("d" * 120).mkdir()
+        os.chdir("d" * 120)
+    shutil.copy(os.path.realpath("/bin/bash"), "bash")
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo; read"
+    with subprocess.Popen(["./bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        accepted, client = server.accept()
+        with accepted:
+            found = owner.find(client, server.getsockname())
+        process.kill()
+    assert (found.pid, found.exe) == (process.pid, "")
+
+
+@pytest.mark.parametrize(("lines", "group"), [
+    pytest.param(b"0::/user.slice\n", "/user.slice", id="unified"),
+    pytest.param(b"4:pids:/user/ann\n0::/user.slice\n", "/user.slice", id="hybrid"),
+    pytest.param(b"4:pids:/user/\r0::/system.slice\n0::/user.slice\n", "/user.slice", id="a name that plays another line"),
+    pytest.param(b"0::/a\xe2\x80\xa8b\n", "/a\u2028b", id="a name with an end of line"),
+    pytest.param(b"4:pids:/\n", "", id="none"),
+])
+def test_the_control_group_is_that_of_version_2(lines, group):
+    assert owner._cgroup(lines) == group
+
+
+def test_a_search_ends_in_time_however_many_processes_there_are(monkeypatch):
+    monkeypatch.setattr(owner, "_recent", ())
+    assert list(owner._candidates(0, deadline=0.0)) == []
+
+
 def test_ourselves_by_either_form_of_the_address(server):
     with socket.create_connection(server.getsockname()) as client:
         (host, port), (server_host, server_port) = client.getsockname(), client.getpeername()
@@ -96,3 +174,24 @@ def test_a_process_seen_before_is_found_fast(server):
 
 def test_what_is_asked_is_what_the_channel_carries():
     assert encode(Lookup(1, ("127.0.0.1", 1), ("127.0.0.1", 2)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace")
+@pytest.mark.parametrize(("place", "expected"), [
+    pytest.param("", "", id="the same file as everybody's"),
+    pytest.param("/opt/backup", "elsewhere:/opt/backup/perl", id="a path that is not there"),
+    pytest.param("/usr/local/bin", "elsewhere:/usr/local/bin/perl", id="a folder that hides another"),
+])
+def test_a_path_of_ones_own_making_is_not_believed(server, place, expected):
+    """In a mount namespace, which any user can make where user namespaces are allowed."""
+    script = f"use IO::Socket::INET; my $s = IO::Socket::INET->new('127.0.0.1:{server.getsockname()[1]}'); <STDIN>"
+    perl = os.path.realpath("/usr/bin/perl")
+    own = f"mount -t tmpfs none {Path(place).parent} && mkdir -p {place} && cp {perl} {place}/perl && "
+    command = ["unshare", "-m", "sh", "-c", f"{own if place else ''}exec {place or '/usr/bin'}/perl -e \"$0\"", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        accepted, client = server.accept()
+        with accepted:
+            found = owner.find(client, server.getsockname())
+        process.stdin.close()
+    assert found.pid == process.pid
+    assert found.exe == (expected or perl)

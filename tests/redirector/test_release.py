@@ -50,6 +50,28 @@ def test_a_stale_record_is_removed_and_nobody_harmed(tmp_path, record, sleeper, 
     assert list(tmp_path.iterdir()) == []
 
 
+NAMELESS = """import ctypes
+ctypes.CDLL(None).prctl(15, bytes([0xff, 0xfe, 0x29, 0x20, 0x5a]))      # PR_SET_NAME
+print(flush=True)
+input()"""
+
+
+def test_a_process_may_have_any_name(tmp_path, record):
+    """Its pid may once have been one of ours: no user can keep records from being read, and rules from being lifted."""
+    with subprocess.Popen([sys.executable, "-c", NAMELESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        put(tmp_path, replace(record, pid=process.pid, started=1))
+        assert release.started(process.pid) > 1
+        assert release.release(str(tmp_path)) == [record]
+        assert process.poll() is None
+        process.kill()
+
+
+def test_who_holds_a_table_is_shown_as_plain_text(tmp_path):
+    (tmp_path / "cmdline").write_bytes(b"a\0\xff\x1b[2J\n\0")
+    assert release._shown(tmp_path / "cmdline") == "a \ufffd?[2J? "
+
+
 def test_other_instances_are_left_alone(tmp_path, record, sleeper):
     assert release.release(str(tmp_path), "other") == []
     assert sleeper.poll() is None

@@ -1,10 +1,10 @@
 # Two commands do everything: `make demo` shows the main job, `make test` passes the tests.
-# Each sets up what it needs through scripts in tools that the machine has; see docs/install.md.
+# Each sets up what it needs (setup.sh).
 SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check bench setup packages clean
+.PHONY: demo test check bench weakenings setup packages clean
 demo: setup
 	@$(PY) -m lockgate demo
 
@@ -18,6 +18,9 @@ check: setup
 
 bench: setup packages
 	@$(PY) bench/load.py
+
+weakenings: setup packages
+	@$(PY) tests/weakenings.py
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml setup.sh

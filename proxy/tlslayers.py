@@ -3,6 +3,7 @@
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
+import re
 from weakref import WeakKeyDictionary
 
 from mitmproxy.connection import ConnectionState
@@ -21,6 +22,8 @@ from proxy.upstream import path, refusal, tolerated
 #: Bytes read at once: more than a record may hold (RFC 8446, 5.1).
 CHUNK = 65535
 
+#: The last words in the text of an OpenSSL error.
+SAID = re.compile(r"'([^']+)'\)\]\)$")
 #: The fingerprints of our own hellos, JA3 and JA4.
 _OURS: WeakKeyDictionary[SSL.Context, dict[tuple[bool, bool], tuple[str, str]]] = WeakKeyDictionary()
 
@@ -158,6 +161,8 @@ class OriginTls(_Side, ServerTLSLayer):
             self.conn.certificate_list = ()         # an unverified origin chooses no names for our leaf
             self.conn.timestamp_tls_setup = None
             return False, f"{refused.reason} ({refused.rule})"
+        if error:
+            return False, _own_words(error)
         if done:
             self._session.met = self._met()
             # From now on these have nothing to look for; each would cost every command one more generator.
@@ -191,6 +196,15 @@ class OriginTls(_Side, ServerTLSLayer):
         if not self._ended:
             self.conn.error = self.conn.error or "it ended without TLS's closing alert"
         yield from super().receive_close()
+
+
+def _own_words(error: str) -> str:
+    """What mitmproxy says of a failed handshake, for people who know neither it nor OpenSSL."""
+    if "cannot agree on a TLS version" in error:
+        return "it speaks no version of TLS that it was offered"
+    if said := SAID.search(error):
+        return f"its TLS handshake failed: {said[1]}"
+    return "it closed the connection during the TLS handshake" if error == "connection closed" else error
 
 
 def _words(error: SSL.Error) -> str:

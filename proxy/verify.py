@@ -91,7 +91,7 @@ class Verifier:
         return None
 
     def _faults(self, path: Path, name: Name, *, profile: bool) -> Iterator[Refusal]:
-        yield from weaknesses(path, name)
+        yield from (fault for fault in weaknesses(path, name) if profile or fault.rule is not Rule.PROFILE)
         if (comparisons := _comparisons(path)) > MAX_COMPARISONS:
             yield broken(Rule.CONSTRAINTS, f"its names would need {comparisons} comparisons with those permitted")
         elif len(set(map(holder, path))) < len(path):       # its search would try all their orders

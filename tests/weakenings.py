@@ -1,0 +1,300 @@
+"""Breaks promises on purpose, one at a time and in a copy, to see that the tests bite.
+
+    .venv/bin/python tests/weakenings.py [WORD ...]     those whose names hold a word; without any, all: some minutes
+
+Exit code 1 if a weakening survives, that is if one of its tests does not fail; 2 if the table does not fit the sources.
+"""
+
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Seconds for the cases of one weakening, some ten times what they take, and for all of them in sound sources.
+LIMIT = 180
+#: What a copy does without.
+IGNORED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+#: Lines of pytest's summary; a reason follows.
+FAILED = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
+NOT_PASSED = re.compile(r"^(?:FAILED|ERROR) .+$", re.MULTILINE)
+
+
+#: A file, what stands in it once, and what comes in its place.
+type Edit = tuple[str, str, str]
+
+
+class Weakening(NamedTuple):
+    """Of each of `tests`, which are beginnings of ids, a case must fail."""
+
+    name: str
+    edits: Sequence[Edit]
+    tests: Sequence[str]
+
+
+class Misfit(Exception):
+    """The table names what is not there."""
+
+
+def weaken(name: str, *edits: Edit, tests: Sequence[str]) -> Weakening:
+    return Weakening(name, edits, [f"tests/{test}" for test in tests])
+
+
+UPSTREAM, REFUSED = "proxy/upstream.py", "proxy/test_upstream.py::test_what_is_refused"
+VERIFY, WEAKNESSES, REVOCATION = "proxy/verify.py", "proxy/weaknesses.py", "proxy/revocation.py"
+FACE, LAYERS, MIRROR, TICKETS = "proxy/tlsface.py", "proxy/tlslayers.py", "proxy/mirror.py", "proxy/resumption.py"
+BYPASS, PINS, HOSTS, NORMAL = "proxy/bypass.py", "proxy/pins.py", "proxy/hosts.py", "proxy/normal.py"
+RESUMES = "proxy/test_resumption.py::test_faces_resume_for_their_owner_only"
+OWN = "proxy/test_weakenings.py::"
+CACHED = f"{OWN}test_a_good_verdict_is_for_that_name_and_that_chain"
+FRAMING, LEARNED = "proxy/test_framing.py::test_refused", "proxy/test_bypass_worker.py::"
+
+WEAKENINGS = (
+    # -- who an origin is
+    weaken("no hostname check",
+           (VERIFY, "done = _lib.X509_VERIFY_PARAM_set1_host(param, host, len(host))", "done = 1"),
+           (VERIFY, "build_server_verifier(name)", "build_server_verifier(path[0].extensions.get_extension_for_class("
+                                                   "x509.SubjectAlternativeName).value[0])"),
+           tests=[f"{REFUSED}[another name]", "tls/test_verdicts.py::test_no_verdict_is_kept_beyond_its_certificate[another name]"]),
+    weaken("the common name counts", (VERIFY, "0x4 | 0x20", "0x4"),
+           tests=["proxy/test_verify.py::test_openssl_on_one_path[common name]"]),
+    weaken("half a wildcard counts", (VERIFY, "0x4 | 0x20", "0x20"), tests=[f"{OWN}test_half_a_wildcard_is_none_to_openssl"]),
+    weaken("wildcards of registries", (WEAKNESSES, 'if f"*.{above}" in hosts and is_public_suffix(above)', "if False"),
+           tests=["proxy/test_upstream.py::test_names_that_do_not_match[wildcard of a registry]"]),
+    weaken("any issuer", (UPSTREAM, "state.leaf = state.leaf or _presented(connection)[0]", "return True"),
+           tests=[f"{REFUSED}[unknown root]", f"{REFUSED}[expired]", "tls/test_verdicts.py::test_an_error_is_told_within_tls"]),
+    weaken("our own root vouches for origins", ("proxy/paths.py", "in _readable(pem) if each != without", "in _readable(pem)"),
+           tests=["proxy/test_tlsface.py::test_our_own_root_vouches_for_no_origin[the system's bundle]"]),
+    weaken("the second verifier is off", (UPSTREAM, "return self._second(connection, state, _openssl_path(store))", "return True"),
+           tests=[f"{REFUSED}[constraints not critical]", f"{REFUSED}[names that only OpenSSL can read]"]),
+    weaken("pyca/cryptography is not asked", (VERIFY, "_profile(path, name, self.clock())", "pass"),
+           tests=[f"{OWN}test_the_second_has_an_opinion_of_its_own"]),
+    weaken("a repaired path is not OpenSSL's", (VERIFY, "if openssl_accepts(path, name, self.clock()) and not", "if not"),
+           tests=["proxy/test_verify.py::test_one_verifier_s_word_is_not_both_s"]),
+    weaken("no path is found anew", (VERIFY, "for path in paths(presented, self.roots)", "for path in ()"),
+           tests=["proxy/test_upstream_paths.py::test_an_unusable_twin_does_no_harm"]),
+    weaken("longer chains", ("proxy/paths.py", "MAX_CHAIN = 12", "MAX_CHAIN = 40"), tests=[f"{REFUSED}[fourteen authorities]"]),
+    weaken("keys on P-224", (WEAKNESSES, "MIN_EC = 256", "MIN_EC = 224"), tests=[f"{REFUSED}[P-224]"]),
+    weaken("signatures with SHA-224", (WEAKNESSES, "STRONG = (", "STRONG = (hashes.SHA224, "), tests=[f"{REFUSED}[SHA-224]"]),
+    weaken("known-bad roots", (WEAKNESSES, "if product := KNOWN_BAD.get(spki(certificate))", "if product := None"),
+           tests=["proxy/test_upstream.py::test_known_bad_whatever_is_trusted"]),
+    weaken("a verdict outlives its certificate",
+           (VERIFY, "until = min(self.clock() + GOOD_FOR, *(each.not_valid_after_utc for each in path))",
+            "until = self.clock() + GOOD_FOR"),
+           tests=["proxy/test_verify.py::test_good_ones_are_remembered[not longer than the certificate]"]),
+    weaken("a verdict for another chain", (VERIFY, "digest.update(der)", "digest.update(der[:1])"), tests=[f"{CACHED}[chain]"]),
+    weaken("a verdict for another name", (VERIFY, "return kind, digest.digest(), name", "return kind, digest.digest(), 0"),
+           tests=[f"{CACHED}[name]"]),
+    weaken("a fault of ours lets origins in", (UPSTREAM, 'good = state.excuses(broken(Rule.MALFORMED, "verifying it failed"))',
+                                               "good = True"),
+           tests=["proxy/test_upstream.py::test_a_fault_of_ours_lets_nobody_in"]),
+    weaken("an exception is for every rule", (UPSTREAM, "return rule in self.rules - ABSOLUTE and", "return bool(self.rules) and"),
+           tests=["proxy/test_upstream_paths.py::test_exemptions[another rule]",
+                  "proxy/test_upstream_paths.py::test_exemptions[not what is unreadable]"]),
+    weaken("exceptions are not recorded", (FACE, "for broken in upstream.tolerated(data.ssl_conn)", "for broken in ()"),
+           tests=["proxy/test_origins.py::test_an_exception_is_for_its_host_and_recorded"]),
+    # -- has it been revoked
+    weaken("revocation ignored", (REVOCATION, "if isinstance(status, Status) and status.revoked", "if False"),
+           tests=["proxy/test_revocation.py::test_asked_once[revoked-ocsp", "proxy/test_revocation.py::test_asked_once[revoked-crl",
+                  "proxy/test_revocation_worker.py::test_stock_settings[the responder]"]),
+    weaken("a revoked staple ignored", (REVOCATION, "return _revoked(leaf, status) if status.revoked else None", "return None"),
+           tests=["proxy/test_revocation.py::test_staples[stapled-revoked]"]),
+    weaken("must-staple ignored", (REVOCATION, "if _must_staple(leaf)", "if False"),
+           tests=["proxy/test_revocation.py::test_staples[check-none where one is demanded]"]),
+    weaken("anybody signs for a CA", ("proxy/ocsp.py", "check_signature(signer.public_key(), answer.signature, "
+                                      "answer.tbs_response_bytes, answer.signature_hash_algorithm)", "pass"),
+           tests=["proxy/test_ocsp.py"]),
+    weaken("silence is taken for good under `require`", (REVOCATION, 'if mode == "require"', "if False"),
+           tests=["proxy/test_revocation.py::test_silence_is_accepted_and_said_or_refused[hangs-ocsp]"]),
+    # -- before the verdict, and after it
+    weaken("a refusal after the handshake comes to nothing",
+           (LAYERS, "if self.tls is not None and (refused := refusal(self.tls))", "if self.tls is None and (refused := None)"),
+           tests=["proxy/test_revocation_worker.py::test_stock_settings[the responder]"]),
+    weaken("a refused origin chooses names", (LAYERS, "self.conn.certificate_list = ()", "pass"),
+           tests=["proxy/test_revocation_worker.py::test_a_revoked_origin_chooses_no_names"]),
+    weaken("an alert swallowed, ours", (LAYERS, "yield from self.tls_interact()\n        yield from super().on_handshake_error",
+                                        "pass\n        yield from super().on_handshake_error"),
+           tests=["tls/test_origins.py::test_bad_manners[Finished corrupted]"]),
+    weaken("an alert swallowed, the origin's", (LAYERS, "failure = _words(error)", "break"),
+           tests=["tls/test_origins.py::test_an_origin_that_wants_a_certificate[0-0.1-TLS 1.3]"]),
+    weaken("truncation hidden", (LAYERS, 'self.conn.error = self.conn.error or "it ended without TLS\'s closing alert"', "pass"),
+           tests=["tls/test_origins.py::test_truncation_is_seen[until the end-TLS 1.3]"]),
+    weaken("a bypass without a probe", (BYPASS, "if (doubt := await self._doubt(policy, connection, hello)) is None",
+                                        "if (doubt := None) is None"),
+           tests=[f"{LEARNED}test_a_banks_name_to_an_address_of_ones_own_is_inspected"]),
+    weaken("an exception proves a name", ("proxy/probe.py", "(await self._origins.refusal(origin), *tolerated(origin))",
+                                          "(await self._origins.refusal(origin),)"),
+           tests=["proxy/test_probe.py::test_what_the_policy_tolerates_proves_nothing"]),
+    weaken("pins learned by anybody", (PINS, "if self.find(connection) or not any(rule.covers(*key) for rule in learn)",
+                                       "if self.find(connection)"),
+           tests=[f"{LEARNED}test_a_program_that_is_not_on_the_list_is_not", f"{LEARNED}test_by_default_nothing_is_learned"]),
+    weaken("pins against rules", (BYPASS, "return not policy.connection_verdict(connection).rule", "return True"),
+           tests=[f"{LEARNED}test_a_rule_that_says_inspect_wins"]),
+    weaken("pins that cannot be revoked", (PINS, "if stamp != self._seen", "if False"),
+           tests=[f"{LEARNED}test_what_pins_and_may_be_learned_is"]),
+    # -- the sessions
+    weaken("a newer version than the origin's", (FACE, 'SSL.TLS1_2_VERSION if server.tls_version == "TLSv1.2" else SSL.TLS1_3_VERSION',
+                                                 "SSL.TLS1_3_VERSION"),
+           tests=["tls/test_clients.py::test_the_version_is_the_older_one[origin 1.2]"]),
+    weaken("CBC suites", (MIRROR, 'CIPHERS = {\n    0xC02B:', 'CIPHERS = {\n    0xC009: "ECDHE-ECDSA-AES128-SHA", 0xC02B:'),
+           tests=["tls/test_hellos.py::test_refused[CBC]", f"{OWN}test_nothing_weak_is_offered_though_the_client_offers_everything"]),
+    weaken("TLS 1.1 for clients", (FACE, "context.set_min_proto_version(SSL.TLS1_2_VERSION)",
+                                   "context.set_min_proto_version(SSL.TLS1_1_VERSION)"),
+           (FACE, "context.set_cipher_list(CIPHERS.encode())", 'context.set_cipher_list(b"ALL:@SECLEVEL=0")'),
+           tests=["tls/test_hellos.py::test_refused[TLS 1.1]"]),
+    weaken("TLS 1.1 with origins", ("proxy/origins.py", "if exempt else TLS1_2", "if exempt else TLS1_1"),
+           (MIRROR, "oldest, newest = min(versions, default=floor)", "oldest, newest = floor"),
+           tests=["tls/test_origins.py::test_bad_manners[TLS 1.1]"]),
+    weaken("renegotiation with origins", (UPSTREAM, "SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION", "SSL.OP_NO_COMPRESSION"),
+           tests=["proxy/test_upstream.py::test_no_other_certificate_later"]),
+    weaken("renegotiation by clients", (FACE, "SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION",
+                                        "SSL.OP_NO_COMPRESSION | 0x100"),
+           tests=["tls/test_clients.py::test_renegotiation_is_refused"]),
+    weaken("post-quantum groups dropped", (MIRROR, '0x11EC: "X25519MLKEM768", ', ""),
+           tests=["proxy/test_mirror.py::test_groups_meet[post-quantum where both have it]"]),
+    weaken("tickets across users", (TICKETS, "repr((owner, name, generation))", "repr((name, generation))"),
+           tests=[f"{RESUMES}[TLS 1.2-another user]", f"{RESUMES}[TLS 1.3-another user]"]),
+    weaken("tickets across policies", (TICKETS, "repr((owner, name, generation))", "repr((owner, name))"),
+           tests=[f"{RESUMES}[TLS 1.3-after a reload of the policy]"]),
+    weaken("tickets across names", (TICKETS, "repr((owner, name, generation))", "repr((owner, generation))"),
+           tests=[f"{RESUMES}[TLS 1.3-another name]"]),
+    weaken("a ticket twice", (TICKETS, "self._tickets.pop(key, None) if resume", "self._tickets.get(key) if resume"),
+           tests=["proxy/test_resumption.py::test_used_once"]),
+    weaken("a client's certificate for everybody", ("proxy/tlspolicy.py", "for each in self.identities if any(matches_host(p, host) "
+                                                    "for p in each.hosts)", "for each in self.identities"),
+           tests=["live/test_tls_live.py::test_with_the_policy_s_certificate_it_opens_to_that_host_alone"]),
+    weaken("leaves with the root's key", ("certs/authority.py", "return Leaf(certificate, self._leaf_key, ())",
+                                          "return Leaf(certificate, self._key, ())"),
+           ("certs/authority.py", "            self._leaf_key.public_key(),", "            self._key.public_key(),"),
+           tests=["proxy/test_tlsface.py::test_leaf_key_is_not_the_authority_s", "tls/test_verdicts.py::test_what_clients_are_shown"]),
+    weaken("leaves that outlive the origin's", (FACE, "self._authority.issue(names, not_after=not_after)", "self._authority.issue(names)"),
+           tests=["proxy/test_tlsface.py::test_leaf_ends_no_later_than_the_origin"]),
+    # -- HTTP
+    weaken("two Host headers", (HOSTS, 'named = request.headers.get_all("host")', 'named = request.headers.get_all("host")[-1:]'),
+           tests=["proxy/test_http1.py::test_malformed_request[two hosts]", "proxy/test_hosts.py::test_disagrees[two]"]),
+    weaken("a host that is not the SNI's", (HOSTS, "if expected is not None and host != normalize(expected)", "if False"),
+           tests=["proxy/test_framing.py::test_domain_fronting_has_a_name",
+                  "proxy/test_h2_framing.py::test_another_host_over_a_coalesced_connection"]),
+    weaken("bare CR passed", ("proxy/http1.py", r'rb"[\x00\x0b\x0c\r]"', r'rb"[\x00\x0b\x0c]"'),
+           (NORMAL, r'_VALUE = re.compile(rb"[\t -~\x80-\xff]*")', r'_VALUE = re.compile(rb"[\t\r -~\x80-\xff]*")'),
+           tests=[f"{FRAMING}[bare CR in a value]"]),
+    weaken("TE and CL passed", (NORMAL, "        validate_headers(request)\n", "        pass\n"),
+           tests=[f"{FRAMING}[te.cl]", f"{FRAMING}[cl.te]"]),
+    weaken("a folded line passed", (NORMAL, r'_VALUE = re.compile(rb"[\t -~\x80-\xff]*")', r'_VALUE = re.compile(rb"[\t\r\n -~\x80-\xff]*")'),
+           tests=["proxy/test_normal.py::test_malformed[a folded line]", f"{FRAMING}[folded]"]),
+    weaken("an upgrade that we cannot read", (NORMAL, '        headers.pop("upgrade", None)\n        return', "        return"),
+           tests=["proxy/test_framing.py::test_forwarded[upgrade to h2c]"]),
+    weaken("a cut body looks whole", ("proxy/http1.py", "yield Abort()       #", "pass       #"),
+           ("proxy/stream.py", 'response.headers["transfer-encoding"] = "chunked"', "pass"),
+           tests=[f"{OWN}test_a_body_that_only_an_end_can_end_does_not_look_whole[{version}]" for version in ("1.0", "1.1")]),
+    weaken("Alt-Svc passed", (NORMAL, 'response.headers["alt-svc"] = "clear"', "pass"),
+           tests=["proxy/test_normal.py::test_no_silent_way_to_http3[reject]"]),
+    weaken("101 without the key", ("proxy/websocket.py", 'if headers.get("sec-websocket-accept") != base64.b64encode(digest).decode()',
+                                   "if False"),
+           tests=["proxy/test_websocket_framing.py::test_no_handshake[another key's accept]"]),
+)
+
+
+class Copy:
+    """A checkout and an environment of its own: `python -I` finds these sources, and everything else where it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "checkout"
+        shutil.copytree(ROOT, self.root, ignore=IGNORED)
+        if (shared := ROOT.parent / "shared").is_dir():     # what tests look for beside a checkout
+            (folder / "shared").symlink_to(shared)
+        venv.create(self.root / ".venv", symlinks=True)
+        site = next(self.root.glob(".venv/lib/python3*/site-packages"))
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        (site / "checkout.pth").write_text("\n".join([str(self.root), *packages]))
+        self._times = itertools.count(1)
+
+    def pytest(self, *words: str) -> str:
+        command = [self.root / ".venv/bin/python", "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *words]
+        try:
+            done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=LIMIT, check=False,
+                                  env=os.environ | {"COLUMNS": "400"})
+        except subprocess.TimeoutExpired:
+            raise Misfit(f"no end within {LIMIT} s of pytest {' '.join(words)}") from None
+        if done.returncode not in (0, 1):
+            raise Misfit(f"pytest ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    def cases(self, files: Iterable[str]) -> list[str]:
+        """The ids of all tests in these files."""
+        return [line for line in self.pytest("--collect-only", *files).splitlines() if "::" in line]
+
+    def failing(self, cases: Sequence[str]) -> set[str]:
+        """Which of these fail.  Those that cannot even begin do not count: a worker that does not start is no proof."""
+        return set(FAILED.findall(self.pytest("-rf", *cases)))
+
+    @contextmanager
+    def weakened(self, edits: Sequence[Edit]) -> Iterator[None]:
+        before = {file: (self.root / file).read_text() for file, _, _ in edits}
+        try:
+            for file, old, new in edits:
+                text = (self.root / file).read_text()
+                if (found := text.count(old)) != 1:
+                    raise Misfit(f"{file} has {old!r} {found} times, not once")
+                self._write(file, text.replace(old, new))
+            yield
+        finally:
+            for file, text in before.items():
+                self._write(file, text)
+
+    def _write(self, file: str, text: str) -> None:
+        """With a time of its own, in seconds: by that Python knows whether what it compiled is current."""
+        (self.root / file).write_text(text)
+        os.utime(self.root / file, (next(self._times),) * 2)
+
+
+def chosen_cases(copy: Copy, weakenings: Sequence[Weakening]) -> dict[str, list[str]]:
+    """The cases of each test that is named, in sources as they are: all there, and passing."""
+    tests = sorted({test for weakening in weakenings for test in weakening.tests})
+    there = copy.cases(sorted({test.partition("::")[0] for test in tests}))
+    cases = {test: [case for case in there if case.startswith(test)] for test in tests}
+    if absent := [test for test, found in cases.items() if not found]:
+        raise Misfit(f"there is no {', '.join(absent)}")
+    wanted = sorted({case for found in cases.values() for case in found})
+    if bad := NOT_PASSED.findall(copy.pytest("-rfE", *wanted)):
+        raise Misfit(f"without any weakening: {'; '.join(bad)}")
+    return cases
+
+
+def survivors(copy: Copy, weakening: Weakening, cases: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tests that do not notice."""
+    with copy.weakened(weakening.edits):
+        failing = copy.failing(sorted({case for test in weakening.tests for case in cases[test]}))
+    return [test for test in weakening.tests if failing.isdisjoint(cases[test])]
+
+
+def main(words: Sequence[str]) -> int:
+    chosen = [each for each in WEAKENINGS if not words or any(word in each.name for word in words)]
+    with tempfile.TemporaryDirectory(prefix="weakenings-") as name:
+        copy, caught = Copy(Path(name)), 0
+        for weakening in chosen:
+            with copy.weakened(weakening.edits):
+                """All of them fit, before time is spent on the first."""
+        cases = chosen_cases(copy, chosen)
+        for number, weakening in enumerate(chosen, 1):
+            unnoticed = survivors(copy, weakening, cases)
+            caught += not unnoticed
+            print(f"{number:3} {weakening.name:50} {f'SURVIVES {unnoticed}' if unnoticed else 'caught'}", flush=True)
+    print(f"{caught} of {len(chosen)} caught")
+    return int(caught < len(chosen))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Misfit as misfit:
+        print(f"weakenings: {misfit}", file=sys.stderr)
+        sys.exit(2)

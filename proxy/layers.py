@@ -3,7 +3,6 @@
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from mitmproxy.connection import Connection, ConnectionState, Server
@@ -37,42 +36,25 @@ MANY = 32
 type Commands = layer.CommandGenerator[None]
 
 
-class Top(layer.Layer):
-    """The outermost layer: TLS or not is known by now, since the first bytes have been looked at."""
-
-    def __init__(self, context: Context, session: Session, mode: HTTPMode) -> None:
-        super().__init__(context)
-        self.session = session
-        self.http_mode = mode
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        child: layer.Layer
-        if self.session.connection.tls:
-            child = OriginTls(self.context, self.session)
-            child.child_layer = ClientTls(self.context)
-            child.child_layer.child_layer = layer.NextLayer(self.context, ask_on_start=True)
-        elif self.session.silent:
-            child = Relay(self.context, self.session)
-        else:
-            child = layer.NextLayer(self.context)
-        self._handle_event = child.handle_event  # type: ignore[method-assign]
-        yield from child.handle_event(event)
-
-
-def top(mode: HTTPMode) -> Callable[[Context, Session], layer.Layer]:
-    return lambda context, session: Top(context, session, mode)
+def outermost(context: Context, session: Session) -> layer.Layer:
+    """The first layer: TLS or not is known by now, since the first bytes have been looked at."""
+    if session.connection.tls:
+        origin = OriginTls(context, session)
+        origin.child_layer = ClientTls(context)
+        origin.child_layer.child_layer = layer.NextLayer(context, ask_on_start=True)
+        return origin
+    return Relay(context, session) if session.silent else layer.NextLayer(context)
 
 
 def next_layer(session: Session, nextlayer: layer.NextLayer) -> None:
     """mitmproxy asks what follows: HTTP, or something that the policy lets pass unread or not at all."""
     context = nextlayer.context
     data = nextlayer.data_client()
-    mode = context.layers[0].http_mode if isinstance(context.layers[0], Top) else HTTPMode.transparent
     http_negotiated = context.client.alpn in (b"h2", b"http/1.1")
     if starts_like_tls_record(data) and not http_negotiated:    # TLS in TLS has no business on these ports
         nextlayer.layer = Refused(context, session, "TLS within TLS")
     elif http_negotiated or (is_http := looks_like_http(data)):
-        nextlayer.layer = Http(context, session, mode)
+        nextlayer.layer = Http(context, session)
     elif context.client.alpn or nextlayer.data_server() or is_http is False:
         nextlayer.layer = Relay(context, session) if session.relays else Refused(context, session, "not HTTP")
     session.settled = nextlayer.layer is not None
@@ -135,8 +117,8 @@ class Http(HttpLayer):
 
     streams: dict[int, Stream]  # type: ignore[assignment]
 
-    def __init__(self, context: Context, session: Session, mode: HTTPMode) -> None:
-        super().__init__(context, mode)
+    def __init__(self, context: Context, session: Session) -> None:
+        super().__init__(context, HTTPMode.regular if session.find else HTTPMode.transparent)
         self.session = session
         self.sides: dict[Connection, Any] = {}
         fork = context.fork()

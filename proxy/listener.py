@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mitmproxy import options
-from mitmproxy.proxy.layers.http import HTTPMode
 
 from addons.connection import Connection, Process
 from addons.verdict import Action
@@ -24,7 +23,7 @@ from proxy.engine import Handler, Hook
 from proxy.events import incident
 from proxy.gate import blocked_by_name, judge
 from proxy.hello import MAX_HELLO, BadHello, ClientHello, Incomplete, parse
-from proxy.layers import top
+from proxy.layers import outermost
 from proxy.records import Records
 from proxy.session import Rules, Session
 from proxy.splice import Moved, splice
@@ -215,7 +214,7 @@ class Door:
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, client)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         handler = Handler(session, self.hooks, self.opts, reader, writer)
-        handler.run_layer(top(HTTPMode.regular if session.find else HTTPMode.transparent))
+        handler.run_layer(outermost)
         await handler.serve()
 
     async def _bypass(self, client: socket.socket, session: Session, first: bytes, decision: Decision) -> None:

@@ -9,6 +9,7 @@ Sources: IANA TLS parameters; RFC 8446 4.2; RFC 9325 (suites); SSL_CTX_set1_grou
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -62,6 +63,10 @@ OUR_GROUPS, OUR_SHARES = (0x11EC, 29, 23, 24), (0x11EC, 29)
 _lib, _assert = cast(Any, SSL)._lib, cast(Any, SSL)._openssl_assert
 
 
+#: Hellos whose offers are remembered: each program sends the same one again and again.
+MAX_OFFERS = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """The terms of our ClientHello, which make a key for caches: equal offers may share a context.
@@ -80,6 +85,7 @@ class Offer:
     fallback: bool = False
 
 
+@lru_cache(MAX_OFFERS)
 def offer(hello: ClientHello | None, floor: int = TLS1_2) -> Offer:
     """Return what is offered to the origin on behalf of this client; None: of one that speaks no TLS itself.
 

@@ -1,7 +1,6 @@
 """Resumption through a whole worker: on both sides, for the same process, and not beyond a reload."""
 
 import ssl
-import time
 
 import pytest
 
@@ -33,9 +32,7 @@ def test_both_sides_until_a_reload(proxy, origin):
     assert not reused
     reused, session = ask(proxy, origin, context, session)
     assert reused
-    policy = proxy.folder / "policy.yaml"
-    policy.write_text(policy.read_text() + "limits: {hello: 9}\n")
-    time.sleep(3)
+    proxy.reload(POLICY.format(roots=origin.roots) + "limits: {hello: 9}\n")
     reused, session = ask(proxy, origin, context, session)
     assert not reused
     met = [event["tls"]["upstream"] for event in proxy.events() if "http" in event]

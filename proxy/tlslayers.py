@@ -160,7 +160,7 @@ class OriginTls(_Side, ServerTLSLayer):
         if self.tls is not None and (refused := refusal(self.tls)):
             self.conn.certificate_list = ()         # an unverified origin chooses no names for our leaf
             self.conn.timestamp_tls_setup = None
-            return False, f"{refused.reason} ({refused.rule})"
+            return False, f"{refused.reason.removesuffix('.')} (rule: {refused.rule})"
         if error:
             return False, _own_words(error)
         if done:

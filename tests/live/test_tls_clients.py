@@ -170,7 +170,7 @@ def test_a_good_origin_opens(ran, name, host):
 def test_a_bad_origin_is_a_page_that_says_why(lab, ran, name, host):
     """And the origin has seen no request."""
     page, event = met(ran, name, host)
-    assert f"({SITES[host].breaks})" in page
+    assert f"(rule: {SITES[host].breaks})" in page
     assert HELLO not in page
     assert (event["http"]["status"], event["lockgate"]["verdict"]) == (502, "block")
     assert f"{host} " not in (lab.folder / "sites.log").read_text()

@@ -154,8 +154,8 @@ def test_a_bank_s_name_does_not_open_an_address_of_one_s_own(lab, state, started
               str(Path(__file__).with_name("clients") / "origin.py"), "8443", str(pem)]
     ask = ("curl", "-sS", "-m", "5", "--resolve", f"bank.test:8443:{BLOCKED}", "https://bank.test:8443/", "--cacert")
     with running(server):
-        assert wait_for(lambda: "(untrusted)" in lab.curl("https://origin.test:8443/", "-k").stdout, 10)
+        assert wait_for(lambda: "(rule: untrusted)" in lab.curl("https://origin.test:8443/", "-k").stdout, 10)
         assert lab.call(*ask, pem).returncode == 60
         page = lab.call(*ask, started.ready["ca"]).stdout
-    assert "(untrusted)" in page
+    assert "(rule: untrusted)" in page
     assert ("alert", "tls.bypass") in seen(lab, state, "bank.test")

@@ -105,5 +105,5 @@ def test_busy_and_full(tmp_path, monkeypatch):
     began = time.monotonic()
     with pytest.raises(Busy):
         store.put(Pin(APP, HOST, "x", True, now, now + 60), limit=0)
-    assert time.monotonic() - began < 0.05
+    assert time.monotonic() - began < 1
     os.close(folder)

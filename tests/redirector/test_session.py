@@ -23,4 +23,4 @@ def test_a_new_start_is_not_held_up_by_thousands_of_connections(monkeypatch):
     session = Session(Start("t", "/run/lockgate", PLAN), PLAN)
     began = time.monotonic()
     assert session._older([record, record]) == found[::2]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5, "each with each would take minutes"

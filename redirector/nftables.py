@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from redirector import sockets
 from redirector.nft import Tables
-from redirector.plan import LAN, BackendError, Connection, Plan
+from redirector.plan import LAN, BackendError, Connection, Declaration, Plan
 
 #: The bit of the conntrack mark that exempt connections carry: what the kernel itself sends for a socket (the last ACK,
 #: a RST) has no owner to match, but it has the mark. One bit, OR-ed in, since others route by the rest.
@@ -103,7 +103,9 @@ def _set(items: Iterable[object]) -> str:
 class Nftables:
     """The Linux backend. `table` is its own; cgroup v2 is mounted on `cgroups`."""
 
-    name: ClassVar[str] = "nftables"
+    declaration: ClassVar = Declaration(
+        "nftables", rights="root (CAP_NET_ADMIN)", systems=("Linux 5.12",), ipv6=True, udp=True, everything=True,
+        users=True, groups=True, trees=True, existing=True, closed=True, open=True)
 
     def __init__(self, table: str, cgroups: str = CGROUPS) -> None:
         self._table, self._cgroups = table, cgroups

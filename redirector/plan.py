@@ -23,7 +23,9 @@ Endpoint = tuple[str, int]
 Quic = Literal["reject", "allow"]
 Fail = Literal["open", "closed"]
 Existing = Literal["report", "cut"]
-_CHOICES = {"quic": get_args(Quic), "fail": get_args(Fail), "existing": get_args(Existing)}
+BackendName = Literal["nftables", "divert", "hook"]
+_CHOICES = {"backend": get_args(BackendName), "quic": get_args(Quic), "fail": get_args(Fail),
+            "existing": get_args(Existing)}
 
 
 class BackendError(ValueError):
@@ -69,7 +71,7 @@ class Plan:
     `ports` are the TCP ports captured, `listen_port` is the proxy's, on loopback. `exempt_uid` is the user that the
     proxy runs as; it may be None only for a scope that does not contain the proxy. `quic` decides UDP 443, `fail` what
     happens without a proxy, `existing` what happens to connections older than the rules. `loopback` and `lan` capture
-    those destinations too.
+    those destinations too. `backend` says by which technique.
     """
 
     ports: tuple[int, ...]
@@ -81,6 +83,7 @@ class Plan:
     loopback: bool = False
     lan: bool = False
     existing: Existing = "report"
+    backend: BackendName = "nftables"
 
     def __post_init__(self) -> None:
         require(isinstance(self.ports, tuple) and 0 < len(self.ports) <= MAX_PORTS, f"ports: 1 to {MAX_PORTS} of them")
@@ -114,10 +117,37 @@ class Connection:
     ident: tuple[int, bytes] = field(repr=False)    # family and socket id as the kernel gave them, cookie included
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """What a backend can do. The contract suite (tests/contract) holds it to that, and the docs' table shows both.
+
+    `rights` says what it needs and `systems` where it runs. `everything`: the whole computer; `users`, `groups` and
+    `trees`: the connections of one user, control group, or process with its children. `processes`: it knows the pid of
+    a connection also when the process has ended. `udp`: QUIC is refused; `existing`: connections older than it are
+    counted, go on or are cut; `forwarded`: what other computers and containers send through this one; `closed`: without
+    a proxy nothing passes; `open`: without one all goes on untouched.
+    """
+
+    name: BackendName | Literal["explicit"]
+    rights: str
+    systems: tuple[str, ...]
+    ipv6: bool = False
+    udp: bool = False
+    everything: bool = False
+    users: bool = False
+    groups: bool = False
+    trees: bool = False
+    processes: bool = False
+    existing: bool = False
+    forwarded: bool = False
+    closed: bool = False
+    open: bool = False
+
+
 class Backend(Protocol):
     """One way to divert connections. `remove` may be called twice, before `install`, and after a failed one."""
 
-    name: ClassVar[str]
+    declaration: ClassVar[Declaration]
 
     def install(self, plan: Plan, existing: Collection[Connection]) -> None:
         """Divert what `plan` names, from the next connection on. `existing` ones go on or not, as the plan says.

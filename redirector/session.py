@@ -83,7 +83,7 @@ class Session:
         self._diverting = True
         for record in earlier:
             release.end(self._run_dir, record)
-        return Ready(self.backend.name, len(self._existing), self.plan.existing == "cut")
+        return Ready(self.backend.declaration.name, len(self._existing), self.plan.existing == "cut")
 
     def tend_guard(self) -> None:
         """Replace a guard that died. A failure is told once an attempt; capture goes on."""

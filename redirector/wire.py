@@ -144,14 +144,20 @@ class Process:
 
 @dataclass(frozen=True)
 class Owner:
-    """The answer to the Lookup of the same `id`; None when there is no such socket."""
+    """The answer to the Lookup of the same `id`; `process` is None when there is no such socket.
+
+    `server` is where the client wanted to go, where the proxy cannot learn that from its own end of the connection.
+    """
 
     id: int
     process: Process | None
+    server: Endpoint | None = None
 
     def __post_init__(self) -> None:
         require(is_int(self.id, 0, 2**53), "id: not a number")
         require(self.process is None or isinstance(self.process, Process), "process: not a process")
+        if self.server is not None:
+            _check_endpoint("server", self.server)
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=vars)
@@ -185,7 +191,7 @@ def _start(fields: dict[str, Any]) -> Start:
 
 def _owner(fields: dict[str, Any]) -> Owner:
     process = fields.pop("process")
-    return Owner(process=None if process is None else Process(**_tuples(process)), **fields)
+    return Owner(process=None if process is None else Process(**_tuples(process)), **_tuples(fields))
 
 
 _BUILD: dict[str, Callable[[dict[str, Any]], Message]] = {

@@ -60,6 +60,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "verbose": (("-v", "--verbose"), {"action": "store_true", "help": "say what happens, on standard error"}),
     "json": (("--json",), {"action": "store_true", "help": "for programs: one JSON object a line"}),
     "command": (("command",), {"nargs": argparse.REMAINDER, "metavar": "-- CMD ...", "help": "the command to run"}),
+    "pid": (("--pid",), {"type": count, "metavar": "PID", "help": "a program that runs already"}),
     "url": (("url",), {"nargs": "?", "help": "the URL that would be asked for"}),
     "method": (("--method",), {"default": None, "help": "default: GET, or POST with a body"}),
     "header": (("--header", "-H"), {"action": "append", "default": [], "metavar": "HEADER",

@@ -14,15 +14,15 @@ A connection is looked at before it is led on.  It has come round if one of thes
    other computers.
 4. *A chain that only we keep going*, for clients of whom nothing is known.  In a loop each connection is made because
    of the one before: arrival, our dialling, arrival, our dialling, and none has got a byte from its origin.  So
-   MAX_ROUNDS such turns are counted.  A browser's parallel connections arrive together, and then are dialled together: one turn,
-   however many.  A client that opens one after another to a slow origin looks like a loop, but differs in time: while
-   the newest is held back nothing can happen in a loop, so whatever the origin sends, or whichever ends, frees it.
-   After HOLD of utter silence it is refused.
+   MAX_ROUNDS such turns are counted.  A browser's parallel connections arrive together, and then are dialled together:
+   one turn, however many.  A client that opens one after another to a slow origin looks like a loop, but differs in
+   time: while the newest is held back nothing can happen in a loop, so whatever the origin sends, or whichever ends,
+   frees it.  After HOLD of utter silence it is refused.
 
 The second costs a question to the kernel (about a millisecond), so it is not asked of each connection: where we have
 none open to that destination it is none's; else it is asked of the first connection of a process while others' are
-open, of its third in parallel, and then whenever their number has doubled.  So a loop has its third round refused at the
-latest, most their first, and a browser with a hundred connections to one host is asked about six times.
+open, of its third in parallel, and then whenever their number has doubled.  So a loop has its third round refused at
+the latest, most their first, and a browser with a hundred connections to one host is asked about six times.
 
 What is seen by none of these: a proxy out of sight that ends TLS itself and answers before it dials.
 """
@@ -32,12 +32,13 @@ import logging
 import os
 import socket
 import struct
+import sys
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from addons.connection import Connection, Process
 from redirector import sockets
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 MAX_ROUNDS = 3
 #: Seconds that the newest of such a chain is held back, and between two looks meanwhile.
 HOLD, LOOK = 1.0, 0.02
+#: The newest connections among which a chain is looked for: a loop's are all there is of late.
+RECENT = 16
 #: Programs and destinations whose innocence is remembered; some hundred bytes each.
 MAX_KNOWN = 4096
 #: Sockets that may stand between us and the loop's end, for chains of several redirectors; each costs two look-ups.
@@ -67,18 +70,19 @@ class Dialled:
     """Our own sockets by where they were dialled to, as long as they are open, the oldest first."""
 
     def __init__(self) -> None:
-        self._sockets: dict[Endpoint, WeakKeyDictionary[socket.socket, float]] = {}
+        self._sockets: dict[Endpoint, dict[ref[socket.socket], float]] = {}
 
     def add(self, sock: socket.socket, address: Endpoint) -> None:
         """To be called before it is connected: what comes round may be here before we hear that it is."""
         if len(self._sockets) > MAX_EMPTY:
             self._sockets = {key: there for key, there in self._sockets.items() if there}
-        self._sockets.setdefault(address, WeakKeyDictionary())[sock] = time.monotonic()
+        there = self._sockets.setdefault(address, {})
+        there[ref(sock, lambda gone: there.pop(gone, None) and None)] = time.monotonic()
 
-    def to(self, address: Endpoint) -> list[tuple[socket.socket, float]]:
-        """Those that are open, each with the time that it was dialled."""
-        found = self._sockets.get(address)
-        return [(sock, at) for sock, at in found.items() if sock.fileno() >= 0] if found else []
+    def to(self, address: Endpoint, limit: int = sockets.MAX_ENDS) -> list[tuple[socket.socket, float]]:
+        """Of the newest, those that are open, each with the time that it was dialled."""
+        newest = list(self._sockets.get(address, {}).items())[-limit:]
+        return [(sock, at) for known, at in newest if (sock := known()) is not None and sock.fileno() >= 0]
 
     def any(self, address: Endpoint) -> bool:
         return bool(self._sockets.get(address))
@@ -143,26 +147,32 @@ class Loops:
         if why:
             for other in self._open.get(current.target, ()):
                 other.looped = why
+            self._ask_at.pop((current.target, current.who), None)       # no innocence to be remembered
             log.error("%s", why)
         return why
 
     async def _why(self, current: Round, connection: Connection, first: bytes) -> str:
         process, target = connection.process, current.target
         if process is not None and process.pid == os.getpid():
-            return told(connection, "what lockgate itself sends is led back to it, by whoever redirects here")
+            return told(connection, "lockgate's own connections are redirected to it")
         if (random := random_of(first)) is not None and random in self._randoms:
-            return told(connection, "it begins with the ClientHello that lockgate sent", self._others(current))
-        if not self._dialled.any(target) or not self._due(current):
+            return told(connection, "it begins with the ClientHello that lockgate sent there", self._begun(current))
+        if not self._dialled.any(target):
+            return ""
+        if process is None or not process.pid:
+            alone = await self._goes_on_alone(current)
+            return told(connection, f"of {MAX_ROUNDS} connections, each begun when the one before had left, none got "
+                                    "an answer") if alone else ""
+        if not self._due(current):
             return ""
         mine = self._dialled.to(target)
         ends = {_plain(sock.getsockname()) for sock, _ in mine}
-        if (holder := await self._holder(ends, target, connection)) is not None:
-            return told(connection, f"what lockgate sends there arrives at {_name(holder)}", self._others(current))
-        if (process is None or not process.pid) and await self._goes_on_alone(current, mine):
-            return told(connection, f"{MAX_ROUNDS} connections, each opened because of the one before, got no answer")
+        if (holder := await self._holder(ends, target, connection, process)) is not None:
+            by = "it" if holder.pid == process.pid else _name(holder)
+            return told(connection, f"what lockgate sends there arrives at {by}", self._begun(current))
         return ""
 
-    def _others(self, current: Round) -> str:
+    def _begun(self, current: Round) -> str:
         """Who was there first, so probably began it."""
         first = next((each.who for each in self._open.get(current.target, ()) if each.who != current.who), "")
         return f"begun by {first}" if first else ""
@@ -186,11 +196,9 @@ class Loops:
 
     # -- who is at the other end
 
-    async def _holder(self, ends: Iterable[Endpoint], target: Endpoint, connection: Connection) -> Process | None:
+    async def _holder(self, ends: Collection[Endpoint], target: Endpoint, connection: Connection,
+                      process: Process) -> Process | None:
         """The process at the other end of ours, if the connection comes from it, or by way of it."""
-        process = connection.process
-        if process is None or not process.pid:
-            return None
         reached = await self._others_of(ends, target)
         first = reached[0] if reached else None
         if any(related(process, each) for each in reached):
@@ -210,17 +218,19 @@ class Loops:
                 reached.append(found)
         return None
 
-    async def _others_of(self, ends: Iterable[Endpoint], target: Endpoint) -> list[Process]:
+    async def _others_of(self, ends: Collection[Endpoint], target: Endpoint) -> list[Process]:
         """The processes at the other ends of these, where they are on this computer but not at the target itself."""
-        faced = [each for each in _ask(lambda: sockets.facing(list(ends))) if each.client != target]
+        faced = [each for each in _ask(lambda: sockets.facing(ends)) if each.client != target]
         found = [await self.owner(each.client, each.server) for each in faced[:MAX_BETWEEN]]
         return [each for each in found if each is not None and each.pid]
 
     # -- where nothing can be seen
 
-    async def _goes_on_alone(self, current: Round, mine: Sequence[tuple[socket.socket, float]]) -> bool:
-        silent = [(sock, at) for sock, at in mine if not received(sock)]
-        arrived = [each.came for each in self._open[current.target] if each.who == current.who]
+    async def _goes_on_alone(self, current: Round) -> bool:
+        if self._count[current.target, current.who] <= MAX_ROUNDS:
+            return False
+        silent = [(sock, at) for sock, at in self._dialled.to(current.target, RECENT) if not received(sock)]
+        arrived = [each.came for each in list(self._open[current.target])[-RECENT:] if each.who == current.who]
         if turns(arrived, [at for _, at in silent]) < MAX_ROUNDS:
             return False
         until = time.monotonic() + HOLD
@@ -260,8 +270,9 @@ def related(one: Process, other: Process) -> bool:
 def told(connection: Connection, why: str, more: str = "") -> str:
     """Both parties by name, and what to do."""
     where = f"{connection.host or connection.address[0]}:{connection.address[1]}"
-    return (f"a loop was stopped: {_who(connection)} brings back to lockgate (pid {os.getpid()}) a connection to "
-            f"{where}: {why}{f', {more}' if more else ''}; let one of the two leave the other's connections alone")
+    return (f"a loop was stopped: {_who(connection)} brings back to lockgate ({sys.executable}, pid {os.getpid()}) "
+            f"the connection to {where}: {why}{f'; {more}' if more else ''}. "
+            "Let one of the two leave the other's connections alone.")
 
 
 def _who(connection: Connection) -> str:

@@ -63,7 +63,7 @@ def connections() -> list[Connection]:
 def facing(ends: Collection[Endpoint]) -> list[Connection]:
     """The sockets whose peer is one of `ends` (the last MAX_ENDS): who holds the other end of a connection, wherever
     NAT has led it, as long as that is in this network namespace."""
-    known = [(plain(host).packed, port) for host, port in ends][-MAX_ENDS:]
+    known = [(plain(host).packed, port) for host, port in list(ends)[-MAX_ENDS:]]
     four = _any_peer([end for end in known if len(end[0]) == 4])
     both = _any_peer(known)         # a dual-stack socket shows the peers of IPv4 too, and the kernel compares them so
     return [connection for family, code in ((socket.AF_INET, four), (socket.AF_INET6, both)) if code

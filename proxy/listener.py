@@ -61,7 +61,7 @@ class Door:
     loops: Loops = field(init=False)
 
     def __post_init__(self) -> None:
-        self.loops = Loops(lambda client, server: self.owner(client, server))
+        self.loops = Loops(lambda client, server: self.owner(client, server), captured=not self.explicit)
 
     # -- accepting
 

@@ -19,6 +19,10 @@ A connection is looked at before it is led on.  It has come round if one of thes
    time: while the newest is held back nothing can happen in a loop, so whatever the origin sends, or whichever ends,
    frees it.  After HOLD of utter silence it is refused.
 
+An upstream proxy on this computer is captured as everybody is.  So what it sends on for us comes here: the second case,
+but as it should be.  `Round.direct` says so, and it goes straight to the origin; it has been inspected on its way out.
+Only a proxy that asks us for it, as two do that are each other's upstream proxy, is refused.
+
 The second costs a question to the kernel (about a millisecond), so it is not asked of each connection: where we have
 none open to that destination it is none's; else it is asked of the first connection of a process while others' are
 open, of its third in parallel, and then whenever their number has doubled.  So a loop has its third round refused at
@@ -30,17 +34,15 @@ What is seen by none of these: a proxy out of sight that ends TLS itself and ans
 import asyncio
 import logging
 import os
-import socket
-import struct
 import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from weakref import ref
 
 from addons.connection import Connection, Process
+from proxy.dialled import Dialled, ours, received
 from redirector import sockets
 from redirector.plan import Endpoint
 
@@ -56,40 +58,10 @@ RECENT = 16
 MAX_KNOWN = 4096
 #: Sockets that may stand between us and the loop's end, for chains of several redirectors; each costs two look-ups.
 MAX_BETWEEN = 16
-#: Destinations without an open connection that may be kept before they are cleared away.
-MAX_EMPTY = 1024
 #: Where a ClientHello has its random, behind the headers of its record and message, and the version.
 RANDOM = slice(11, 43)
-#: Bytes of struct tcp_info (linux/tcp.h) up to tcpi_bytes_received, and with it.
-_RECEIVED, _TCP_INFO = 128, 136
 
 type Owner = Callable[[Endpoint, Endpoint], asyncio.Future[Process | None]]
-
-
-class Dialled:
-    """Our own sockets by where they were dialled to, as long as they are open, the oldest first."""
-
-    def __init__(self) -> None:
-        self._sockets: dict[Endpoint, dict[ref[socket.socket], float]] = {}
-
-    def add(self, sock: socket.socket, address: Endpoint) -> None:
-        """To be called before it is connected: what comes round may be here before we hear that it is."""
-        if len(self._sockets) > MAX_EMPTY:
-            self._sockets = {key: there for key, there in self._sockets.items() if there}
-        there = self._sockets.setdefault(address, {})
-        there[ref(sock, lambda gone: there.pop(gone, None) and None)] = time.monotonic()
-
-    def to(self, address: Endpoint, limit: int = sockets.MAX_ENDS) -> list[tuple[socket.socket, float]]:
-        """Of the newest, those that are open, each with the time that it was dialled."""
-        newest = list(self._sockets.get(address, {}).items())[-limit:]
-        return [(sock, at) for known, at in newest if (sock := known()) is not None and sock.fileno() >= 0]
-
-    def any(self, address: Endpoint) -> bool:
-        return bool(self._sockets.get(address))
-
-
-#: Those of this process.
-ours = Dialled()
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +69,10 @@ class Round:
     """A connection that we lead on; `looped` says why it cannot succeed, once that is known."""
 
     target: Endpoint
+    name: Endpoint | None           # the same by its name, as another may have looked it up
     who: str                        # the client's process, or its address
     came: float
+    direct: bool = False            # our upstream proxy brings it, for us
     randoms: list[bytes] = field(default_factory=list)
     looped: str = ""
 
@@ -106,26 +80,32 @@ class Round:
 class Loops:
     """The rounds that are open, and the judgement on each new one."""
 
-    def __init__(self, owner: Owner, dialled: Dialled = ours) -> None:
-        self.owner, self._dialled = owner, dialled
+    def __init__(self, owner: Owner, *, captured: bool = True, dialled: Dialled = ours) -> None:
+        """`captured`: clients do not choose us; so an upstream proxy that comes to us does not mean to."""
+        self.owner, self.captured, self._dialled = owner, captured, dialled
         self._open: dict[Endpoint, dict[Round, None]] = {}
+        self._named: dict[Endpoint, dict[Round, None]] = {}
         self._count: Counter[tuple[Endpoint, str]] = Counter()
         self._ask_at: OrderedDict[tuple[Endpoint, str], int] = OrderedDict()
         self._randoms: dict[bytes, Round] = {}
 
     def _enter(self, connection: Connection) -> Round:
-        made = Round(connection.address, _who(connection), time.monotonic())
+        name = (connection.host, connection.address[1]) if connection.host else None
+        made = Round(connection.address, name, _who(connection), time.monotonic())
         self._open.setdefault(made.target, {})[made] = None
+        if name is not None:
+            self._named.setdefault(name, {})[made] = None
         self._count[made.target, made.who] += 1
         return made
 
     def leave(self, ended: Round) -> None:
         for random in ended.randoms:
             self._randoms.pop(random, None)
-        there = self._open.get(ended.target, {})
-        there.pop(ended, None)
-        if not there:
-            self._open.pop(ended.target, None)
+        for index, key in ((self._open, ended.target), (self._named, ended.name)):
+            if key is not None:
+                index[key].pop(ended)
+                if not index[key]:
+                    del index[key]
         self._count[ended.target, ended.who] -= 1
         if not self._count[ended.target, ended.who]:
             del self._count[ended.target, ended.who]
@@ -136,14 +116,22 @@ class Loops:
             self._randoms[random] = current
             current.randoms.append(random)
 
-    async def judge(self, rounds: list[Round], connection: Connection, first: bytes = b"") -> str:
+    async def judge(self, rounds: list[Round], connection: Connection, first: bytes = b"",
+                    through: Sequence[Endpoint] = ()) -> str:
         """Why a connection that came in must not be led on, for the user; empty if it may.
 
-        `first` are its first bytes.  The others of the loop are told too: their `looped` is set.  Adds it to `rounds`,
-        each of which must `leave` in the end.
+        `first` are its first bytes, `through` the addresses of the upstream proxy that it would be led on through.
+        The others of the loop are told too: their `looped` is set.  Adds it to `rounds`, each of which must `leave` in
+        the end.
         """
         rounds.append(current := self._enter(connection))
-        why = await self._why(current, connection, first)
+        if not through:
+            why = await self._why(current, connection, first)
+        elif await self._brought(current, connection, through):
+            current.direct = self.captured
+            why = "" if self.captured else told(connection, "it is what lockgate sends through its upstream proxy")
+        else:
+            why = ""
         if why:
             for other in self._open.get(current.target, ()):
                 other.looped = why
@@ -171,6 +159,17 @@ class Loops:
             by = "it" if holder.pid == process.pid else _name(holder)
             return told(connection, f"what lockgate sends there arrives at {by}", self._begun(current))
         return ""
+
+    async def _brought(self, current: Round, connection: Connection, through: Sequence[Endpoint]) -> bool:
+        """Does our upstream proxy lead on what we have sent it for the same destination?"""
+        process = connection.process
+        known = {*self._open[current.target], *(self._named[current.name] if current.name else ())}
+        if not any(each is not current and not each.direct for each in known):
+            return False
+        if process is None or not process.pid:
+            return connection.client[0] in {host for host, _ in through}        # another computer, or a container
+        ends = [_plain(sock.getsockname()) for address in through for sock, _ in self._dialled.to(address)]
+        return bool(ends) and any(related(process, each) for each in await self._others_of(ends, None))
 
     def _begun(self, current: Round) -> str:
         """Who was there first, so probably began it."""
@@ -218,7 +217,7 @@ class Loops:
                 reached.append(found)
         return None
 
-    async def _others_of(self, ends: Collection[Endpoint], target: Endpoint) -> list[Process]:
+    async def _others_of(self, ends: Collection[Endpoint], target: Endpoint | None) -> list[Process]:
         """The processes at the other ends of these, where they are on this computer but not at the target itself."""
         faced = [each for each in _ask(lambda: sockets.facing(ends)) if each.client != target]
         found = [await self.owner(each.client, each.server) for each in faced[:MAX_BETWEEN]]
@@ -251,15 +250,6 @@ def random_of(data: bytes) -> bytes | None:
     """The random of a ClientHello at the start of `data`, or None, also where it is cut to pieces that hide it."""
     whole = len(data) >= RANDOM.stop and data[0] == 22 and data[5] == 1 and int.from_bytes(data[3:5]) > RANDOM.stop - 5
     return data[RANDOM] if whole else None
-
-
-def received(sock: socket.socket) -> int:
-    """Bytes that its peer has sent so far (tcp(7), TCP_INFO); 0 for a closed one."""
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
-    except OSError:
-        return 0
-    return int(struct.unpack_from("=Q", info, _RECEIVED)[0])
 
 
 def related(one: Process, other: Process) -> bool:

@@ -12,7 +12,8 @@ import pytest
 from addons.connection import Connection, Process
 from proxy import loops
 from proxy.channel import own_lookup
-from proxy.loops import Dialled, Loops, random_of, turns
+from proxy.dialled import Dialled
+from proxy.loops import Loops, random_of, turns
 
 #: Where all pretend to go; nobody listens there.
 TARGET = ("192.0.2.1", 443)
@@ -40,35 +41,35 @@ def relay():
 class Guard:
     """A guard, and what it was asked about."""
 
-    def __init__(self):
+    def __init__(self, captured=True):
         self.dialled, self.rounds, self.sockets, self.asked = Dialled(), [], [], 0
-        self.loops = Loops(self.owner, self.dialled)
+        self.loops = Loops(self.owner, captured=captured, dialled=self.dialled)
 
     def owner(self, client, server):
         self.asked += 1
         return own_lookup(client, server)
 
-    def judge(self, process, first=b"", client="198.51.100.7"):
-        connection = Connection("origin.test", TARGET, (client, 40_000), process)
-        return self.loops.judge(self.rounds, connection, first)
+    def judge(self, process, first=b"", client="198.51.100.7", target=TARGET, through=()):
+        connection = Connection("origin.test", target, (client, 40_000), process)
+        return self.loops.judge(self.rounds, connection, first, through)
 
-    def dial(self, port):
+    def dial(self, port, target=TARGET):
         """As if NAT had led it there."""
         sock = socket.socket()
-        self.dialled.add(sock, TARGET)
+        self.dialled.add(sock, target)
         sock.connect(("127.0.0.1", port))
         self.sockets.append(sock)
 
 
 @pytest.fixture
-def guard():
-    made = Guard()
+def guard(request):
+    made = Guard(getattr(request, "param", True))
     yield made
     for sock in made.sockets:
         sock.close()
     for each in made.rounds:
         made.loops.leave(each)
-    assert (made.loops._open, made.loops._count, made.loops._randoms) == ({}, {}, {})
+    assert not any((made.loops._open, made.loops._named, made.loops._count, made.loops._randoms))
 
 
 @pytest.fixture
@@ -160,6 +161,23 @@ def test_what_is_not_open_costs_nothing(guard, asked):
     assert asked == []
 
 
+@pytest.mark.parametrize("guard", [True, False], ids=["captured", "asked"], indirect=True)
+@pytest.mark.parametrize("target", [TARGET, ("192.0.2.2", 443)], ids=["address", "name"])
+def test_what_our_upstream_proxy_leads_on_for_us(guard, relay, target):
+    """Captured, it goes straight on; a proxy that asks us for it has us as its own upstream proxy."""
+    async def scene():
+        proxy, through = Process(pid=relay[0], exe="/usr/sbin/proxy"), [("127.0.0.1", relay[1])]
+        assert await guard.judge(proxy, through=through) == ""      # its own
+        guard.loops.leave(guard.rounds.pop())
+        assert await guard.judge(BROWSER, through=through) == ""
+        guard.dial(relay[1], through[0])
+        why = await guard.judge(proxy, target=target, through=through)
+        assert (guard.rounds[1].direct, bool(why)) == ((True, False) if guard.loops.captured else (False, True))
+        assert await guard.judge(BROWSER, through=through) == ""
+        assert not guard.rounds[2].direct
+    asyncio.run(scene())
+
+
 def test_our_hello_that_comes_back_is_refused_whoever_brings_it(guard):
     async def scene():
         assert await guard.judge(BROWSER, HELLO) == ""
@@ -210,14 +228,3 @@ def test_turns(arrived, dialled, count):
                                   bytes([22, 3, 1, 0, 10]) + HELLO[5:]])
 def test_no_random(data):
     assert random_of(data) is None
-
-
-def test_sockets_that_are_gone_are_forgotten():
-    dialled = Dialled()
-    for number in range(loops.MAX_EMPTY + 10):
-        with socket.socket() as sock:
-            dialled.add(sock, ("192.0.2.1", number))
-            assert len(dialled.to(("192.0.2.1", number))) == 1
-        del sock
-    assert len(dialled._sockets) < 20
-    assert not dialled.any(("192.0.2.1", 3))

@@ -34,10 +34,10 @@ def address(text: str) -> tuple[str, int]:
 
 
 def ports(text: str) -> tuple[int, ...]:
-    found = tuple(dict.fromkeys(int(word) for word in text.split(",") if word.isdecimal()))
-    if not found or len(found) != len(text.split(",")) or not all(0 < port < 65536 for port in found):
+    words = text.split(",")
+    if not all(word.isdecimal() and 0 < int(word) < 65536 for word in words):
         raise argparse.ArgumentTypeError(f"{text!r}: write ports as 80 or 80,8080")
-    return found
+    return tuple(dict.fromkeys(map(int, words)))
 
 
 def count(text: str) -> int:

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from redirector import cgroups, sockets
+from redirector import cgroups, release, sockets
 from redirector.plan import BackendError, Endpoint, Plan
 
-#: What a group of ours is called; the instance follows.
-PREFIX = "lockgate_exempt_"
 #: Looks at the processes: one that is being moved may have just had a child.
 ROUNDS = 5
 #: Seconds for processes to leave a group, and between two tries.
@@ -30,7 +28,7 @@ class Exemption:
     """The groups of one server's processes; `paths` are theirs, as `/proc/PID/cgroup` names them."""
 
     def __init__(self, plan: Plan, instance: str) -> None:
-        self._server, self._name = (plan.listen_host, plan.listen_port), PREFIX + instance
+        self._server, self._name = (plan.listen_host, plan.listen_port), release.EXEMPT + instance
         self._mount = ""
         self.paths: list[str] = []
 
@@ -93,7 +91,7 @@ def members(instance: str) -> list[int]:
 
 
 def _groups(instance: str) -> list[str]:
-    return [path for path, _, _ in os.walk(cgroups.mount()) if path.rpartition("/")[2] == PREFIX + instance]
+    return [path for path, _, _ in os.walk(cgroups.mount()) if path.rpartition("/")[2] == release.EXEMPT + instance]
 
 
 def _dissolve(folder: Path) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from proxy.commands import _scope
+from proxy.commands import scope_of
 from proxy.launcher import Launcher
 from proxy.options import UsageError
 from redirector import exempt, release, wire
@@ -243,8 +243,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     apart = host not in LOOPBACK
     family = (ipaddress.ip_address(host).version,) if apart else (4, 6)
     quic: Literal["reject", "allow"] = "reject" if 443 in arguments.ports else "allow"
-    return Plan(arguments.ports, port, None, _scope(arguments), quic, arguments.fail, lan=arguments.lan,
-                own_server=True, families=family, listen_host=host if apart else "")
+    scope = scope_of(arguments.only_user, arguments.only_cgroup)
+    return Plan(arguments.ports, port, None, scope, quic, arguments.fail, lan=arguments.lan, own_server=True,
+                families=family, listen_host=host if apart else "")
 
 
 def _is_here(host: str) -> bool:

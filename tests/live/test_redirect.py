@@ -12,7 +12,7 @@ import pytest
 
 from redirector import release
 from redirector.cgroups import mount
-from tests.live.lab import running, wait_for
+from tests.live.lab import ORIGIN, running, wait_for
 
 pytestmark = pytest.mark.live
 
@@ -101,6 +101,13 @@ def test_every_request_to_port_80_gets_the_local_page(lab):
         assert redirected.message("stopped")["redirected"] == 5
         assert page(lab) == FROM_THE_ORIGIN
     assert server.returncode is not None
+
+
+def test_the_example_knows_where_its_clients_wanted_to_go(lab):
+    example = Path(__file__).parents[2] / "examples/local_page.py"
+    with running(lab.inside(sys.executable, example, PORT), stderr=subprocess.DEVNULL), redirect(lab) as redirected:
+        redirected.message("ready")
+        assert page(lab) == f"You wanted origin.test, at {ORIGIN} port 80. This is another page."
 
 
 def test_the_server_s_group_is_its_own_again(lab):

@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "forward",
                                        "user", "run_dir", "verbose", "json")),
     "tap": ("proxy.tap:tap", ("policy", "state", "user", "pid", "command")),
+    "redirect": ("proxy.redirecting:redirect", ("ports", "to", "fail", "lan", "only_user", "only_cgroup", "run_dir",
+                                                "json")),
     "stop": ("proxy.commands:stop", ("state", "run_dir")),
     "status": ("proxy.commands:status", ("state", "run_dir", "json")),
     "release": ("proxy.commands:release", ("run_dir",)),

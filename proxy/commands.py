@@ -132,7 +132,11 @@ def _refused() -> Iterator[None]:
 
 
 def _scope(arguments: argparse.Namespace) -> Scope:
-    user, group = arguments.only_user, arguments.only_cgroup
+    return scope_of(arguments.only_user, arguments.only_cgroup)
+
+
+def scope_of(user: str | None, group: str | None) -> Scope:
+    """Whose connections: by the words of --only-user and --only-cgroup.  Raises UsageError."""
     if user and group:
         raise UsageError("--only-user or --only-cgroup, not both")
     if group:

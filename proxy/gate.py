@@ -88,6 +88,8 @@ async def _judge_request(session: Session, transfer: Transfer) -> None:
             verdict, decision, routes = judge(session, asked, await session.find(*asked.address))
             session.routes = {asked.address: routes}        # one request at a time comes this way
             asked.address = routes[0]
+            if why := await session.came_round(asked):
+                transfer.refusal = (508, why)
     except Refusal as error:
         transfer.refusal = (error.status, str(error))
     if verdict == "bypass":

@@ -90,7 +90,7 @@ class Launcher:
                 pair.listening = pair.wait_for("listening", LISTEN_LIMIT)
                 plan = self.launch.plan and self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
                 start = wire.Start(self.launch.instance, self.launch.run_dir, plan)
-                pair.redirector = self._start_redirector(ours, start)
+                pair.redirector = self.start_redirector(ours, start)
                 theirs.close()
                 assert pair.worker.stdin is not None
                 pair.worker.stdin.write(b"go\n")       # now somebody answers
@@ -129,7 +129,7 @@ class Launcher:
         return process
 
     @staticmethod
-    def _start_redirector(channel: socket.socket, start: wire.Start) -> subprocess.Popen[bytes]:
+    def start_redirector(channel: socket.socket, start: wire.Start) -> subprocess.Popen[bytes]:
         """Start is its argument: the worker holds the channel's other end, and could be first to say what it likes."""
         end = channel.fileno()
         return subprocess.Popen([sys.executable, "-I", "-m", "redirector", wire.encode(start).rstrip()], stdin=end,

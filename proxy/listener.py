@@ -24,6 +24,7 @@ from proxy.events import incident
 from proxy.gate import blocked_by_name, judge
 from proxy.hello import MAX_HELLO, BadHello, ClientHello, Incomplete, parse
 from proxy.layers import outermost
+from proxy.loops import Loops
 from proxy.records import Records
 from proxy.session import Rules, Session
 from proxy.splice import Moved, splice
@@ -36,6 +37,8 @@ OWNER_LIMIT = 0.5
 MAX_CONNECTIONS = 10_000
 #: A fatal TLS alert (RFC 8446, 6.2).
 DECODE_ERROR = b"\x15\x03\x01\x00\x02\x02\x32"
+#: What events name as the rule where a connection came round to us.
+LOOP = "loop"
 #: Connections that the kernel may keep ready for us.
 BACKLOG = 1024
 
@@ -55,6 +58,10 @@ class Door:
     bypasses: Bypasses
     own: set[Address] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    loops: Loops = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loops = Loops(lambda client, server: self.owner(client, server), captured=not self.explicit)
 
     # -- accepting
 
@@ -90,10 +97,13 @@ class Door:
                 source = destination.peer(client)
             except OSError:     # it has gone already
                 return
-            session = Session(Connection(None, explicit.UNKNOWN, source, tls=False), self.rules, self.records)
+            session = Session(Connection(None, explicit.UNKNOWN, source, tls=False), self.rules, self.records,
+                              guard=self.loops)
             try:
                 await self._attend(client, session)
             finally:
+                for each in session.rounds:
+                    self.loops.leave(each)
                 self.records.ended(session)
 
     async def _attend(self, client: socket.socket, session: Session) -> None:
@@ -191,6 +201,8 @@ class Door:
             routes = session.routes.get(connection.address, (connection.address,))
             verdict, decision, routes = judge(session, connection, routes)
             connection.address, session.routes = routes[0], {routes[0]: routes}
+            if verdict != "block" and (why := await session.came_round(connection, first)):
+                verdict, decision = "block", Decision(Action.BLOCK, LOOP, why)
             verdict, decision = await self.bypasses.settle(session, session.hello, verdict, decision)
             if verdict == "bypass":
                 assert decision is not None
@@ -223,6 +235,7 @@ class Door:
             origin = await destination.dial([connection.address])       # no other has proved to be the name's
         with origin:
             self.records.connection(connection, "bypass", decision, flow_id=session.flow_id)
+            session.sent(first)
             moved = Moved()
             try:
                 await splice(client, origin, first, moved)

@@ -33,6 +33,13 @@ def address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def ports(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.isdecimal() and 0 < int(word) < 65536 for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r}: write ports as 80 or 80,8080")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
 def count(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
@@ -57,6 +64,13 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "forward": (("--forward",), {"action": "append", "default": [], "metavar": "IFACE",
                                  "help": "capture what comes in there for elsewhere too: containers (docker0), other "
                                          "computers; repeatable, a * at the end stands for any rest"}),
+    "ports": (("--ports",), {"type": ports, "required": True, "metavar": "PORT,...",
+                             "help": "the TCP ports to lead there"}),
+    "to": (("--to",), {"type": address, "required": True, "metavar": "HOST:PORT",
+                       "help": "where the server listens, on this computer"}),
+    "fail": (("--fail",), {"choices": ("open", "closed"), "default": "open",
+                           "help": "without the server connections go on as before (the default), or are refused"}),
+    "lan": (("--lan",), {"action": "store_true", "help": "private networks as well"}),
     "verbose": (("-v", "--verbose"), {"action": "store_true", "help": "say what happens, on standard error"}),
     "json": (("--json",), {"action": "store_true", "help": "for programs: one JSON object a line"}),
     "command": (("command",), {"nargs": argparse.REMAINDER, "metavar": "-- CMD ...", "help": "the command to run"}),

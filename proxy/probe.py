@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from OpenSSL import SSL
 
+from proxy import dialled
 from proxy.destination import Address, words
 from proxy.origins import Origins
 from proxy.upstream import tolerated
@@ -78,6 +79,7 @@ class Probe:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.setblocking(False)
+            dialled.ours.add(sock, address)
             origin = self._origins.connect(name)
             await asyncio.get_running_loop().sock_connect(sock, address)
             failure = await _handshake(sock, origin)

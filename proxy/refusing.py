@@ -140,7 +140,8 @@ class RefusingStream(HttpStream):
                 return
             yield from self._leave_origin()
         elif unanswered and event.code not in PASSED_ON and self.server_state != self.state_done:
-            self.transfer.refusal = (502, f"The origin could not be reached or failed: {event.message}.")
+            self.transfer.refusal = (508, self.session.looped) if self.session.looped else (
+                502, f"The origin could not be reached or failed: {event.message}.")
             yield from self.refuse()
             return
         else:       # nobody wants the rest of a request that has been answered in whole

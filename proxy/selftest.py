@@ -1,14 +1,20 @@
-"""What `doctor` proves with a real worker: decrypt, block, stop a leak, fail closed; as root, capture as well."""
+"""What `doctor` proves with a real worker: decrypt, block, stop a leak, fail closed; as root capture and loops too."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from proxy import destination
 from proxy.demo import CARD, HOSTS, PLEASE_JSON, Origin, fetch
 from proxy.launcher import Launch, Launcher
+from redirector.nft import Tables
+from redirector.plan import Plan
 
 #: Seconds for a captured command: a start, a request, a stop.
 CAPTURE_LIMIT = 30.0
@@ -38,6 +44,24 @@ connection.request("GET", "/")
 print(connection.getresponse().status, dict(pair[0] for pair in connection.sock.getpeercert()["issuer"])["commonName"])
 """
 
+#: One that knows nothing of certificates, and what another redirector does to us: it leads our connections back.
+TRY = """
+import http.client, ssl, sys
+anyone = ssl._create_unverified_context()
+connection = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), timeout=20, context=anyone)
+connection.request("GET", "/")
+print(connection.getresponse().status)
+"""
+ANOTHER = """\
+table inet lockgate_another {{
+  flags owner
+  chain out {{
+    type nat hook output priority -101
+    meta skuid {uid} tcp dport {port} redirect to :{relay}
+  }}
+}}
+"""
+
 type Finding = tuple[str, bool, str]
 
 
@@ -56,6 +80,7 @@ def run(folder: Path, *, captured: bool) -> Iterator[Finding]:
         yield from _explicit(folder / "state", policy, origin)
         if captured:
             yield _captured(folder, policy, origin)
+            yield _looped(folder, policy, origin)
 
 
 def _explicit(state: Path, policy: Path, origin: Origin) -> Iterator[Finding]:
@@ -87,3 +112,35 @@ def _captured(folder: Path, policy: Path, origin: Origin) -> Finding:
     done = subprocess.run(command, capture_output=True, text=True, timeout=CAPTURE_LIMIT, env=environment)
     said = (done.stdout + done.stderr).strip().partition("\n")[0]
     return "capture", done.stdout.startswith("200 lockgate"), f"a program that knows nothing of us got: {said}"
+
+
+def _looped(folder: Path, policy: Path, origin: Origin) -> Finding:
+    """Another redirector leads back to us what we send to the origin."""
+    def plan(port: int, uid: int | None) -> Plan:
+        return Plan((origin.port,), port, uid, quic="allow", fail="open", loopback=True)
+
+    launcher = Launcher(Launch(folder / "state", policy, [("127.0.0.1", 0)], plan, instance="doctor",
+                               run_dir=str(folder / "run"), log_level="CRITICAL"))
+    with socket.create_server(("127.0.0.1", 0)) as relay, contextlib.closing(Tables()) as tables:
+        threading.Thread(target=_lead_back, args=(relay,), daemon=True).start()
+        try:
+            launcher.start()
+            tables.run(ANOTHER.format(uid=launcher.exempt_uid, port=origin.port, relay=relay.getsockname()[1]))
+            done = subprocess.run([sys.executable, "-I", "-c", TRY, str(origin.port)], capture_output=True, text=True,
+                                  timeout=CAPTURE_LIMIT)
+        finally:
+            launcher.stop()
+            relay.shutdown(socket.SHUT_RDWR)
+    said = (done.stdout + done.stderr).strip().rpartition("\n")[2]
+    return "loop guard", said == "508", f"a connection that another redirector led back to us got {said}"
+
+
+def _lead_back(relay: socket.socket) -> None:
+    """One after another: the first words on, and the answer back."""
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = relay.accept()
+            with client, contextlib.suppress(OSError), socket.create_connection(destination.original(client), 10) as on:
+                on.sendall(client.recv(65536))
+                while data := on.recv(65536):
+                    client.sendall(data)

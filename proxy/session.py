@@ -16,6 +16,7 @@ from proxy.chain import Chain, Decision, Exchange
 from proxy.destination import Address
 from proxy.events import Upstream, new_flow_id
 from proxy.hello import ClientHello
+from proxy.loops import Loops, Round
 from proxy.resumption import Attempt
 from proxy.schema import Policy
 
@@ -125,6 +126,8 @@ class Session:
     routes: dict[Address, tuple[Address, ...]] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
     flow_id: int = field(default_factory=new_flow_id)
+    guard: Loops | None = None          # against connections that come round
+    rounds: list[Round] = field(default_factory=list)       # what this one is to it: one for each destination
     incident: str = ""                  # of a failure of the connection itself, until the page of a request names it
     #: Must reading from this end wait?  Set by the layer that knows.
     congested: Callable[[End], bool] = lambda _: False
@@ -133,6 +136,20 @@ class Session:
     def relays(self) -> bool:
         """May what is not HTTP pass unread?"""
         return self.refused is None and self.rules().policy.capture.other == "relay"
+
+    @property
+    def looped(self) -> str:
+        """Why it cannot get anywhere: what we sent for it came round."""
+        return next((each.looped for each in self.rounds if each.looped), "")
+
+    async def came_round(self, connection: Connection, first: bytes = b"") -> str:
+        """Why this connection, which begins with `first`, must not be led on; empty if it may."""
+        return await self.guard.judge(self.rounds, connection, first) if self.guard is not None else ""
+
+    def sent(self, first: bytes) -> None:
+        """These are the first bytes that leave towards an origin."""
+        if self.guard is not None and self.rounds:
+            self.guard.sent(self.rounds[-1], first)
 
     def refuse(self, reason: str, incident: str) -> None:
         """Record that something was refused before it became a request."""

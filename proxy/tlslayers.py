@@ -151,6 +151,7 @@ class OriginTls(_Side, ServerTLSLayer):
         for command in super().tls_interact():
             if not self._sent and isinstance(command, commands.SendData):
                 self._sent = command.data
+                self._session.sent(command.data)
             yield command
 
     def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:

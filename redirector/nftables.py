@@ -25,15 +25,23 @@ ZONE = 61184
 CGROUPS = "/sys/fs/cgroup"
 
 
-def ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS) -> str:
-    """The redirector's table, for connections `existing` before it and cgroup v2 mounted on `cgroups`."""
+def ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS,
+            servers: Collection[str] = ()) -> str:
+    """The redirector's table, for connections `existing` before it and cgroup v2 mounted on `cgroups`.
+
+    `servers` are the control groups of the server that stands in the proxy's place.
+    """
+    exempt = _exempt(plan, cgroups, servers)
     forwarded = [_chain(*chain) for chain in (*forwarding.diverting(plan), *forwarding.refusing(plan))]
-    return _table(table, *_apart(plan), _divert(plan, cgroups), _refuse(plan, existing, cgroups), *forwarded)
+    return _table(table, *_apart(exempt), _divert(plan, exempt, cgroups), _refuse(plan, existing, exempt, cgroups),
+                  *forwarded)
 
 
-def guard_ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS) -> str:
+def guard_ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS,
+                  servers: Collection[str] = ()) -> str:
     """The guard's table: what would be diverted is refused."""
-    return _table(table, _refuse(plan, existing, cgroups), *(_chain(*chain) for chain in forwarding.refusing(plan)))
+    refuse = _refuse(plan, existing, _exempt(plan, cgroups, servers), cgroups)
+    return _table(table, refuse, *(_chain(*chain) for chain in forwarding.refusing(plan)))
 
 
 def _table(name: str, *chains: str) -> str:
@@ -45,24 +53,31 @@ def _chain(name: str, hook: str, rules: list[str]) -> str:
     return f"  chain {name} {{\n    type {hook}; policy accept\n{body}  }}\n"
 
 
-def _apart(plan: Plan) -> Iterator[str]:
-    if plan.exempt_uid is not None:
+def _exempt(plan: Plan, cgroups: str, servers: Collection[str]) -> list[str]:
+    """Matches of what is the proxy's own."""
+    uid = [] if plan.exempt_uid is None else [f"meta skuid {plan.exempt_uid}"]
+    return [*uid, *(_in_group(path, cgroups) for path in servers)]
+
+
+def _apart(exempt: list[str]) -> Iterator[str]:
+    if exempt:
         yield _chain("apart", "filter hook output priority -300", [
-            f"meta skuid {plan.exempt_uid} ct original zone set {ZONE}"])
+            f"{match} ct original zone set {ZONE}" for match in exempt])
 
 
-def _divert(plan: Plan, cgroups: str) -> str:
-    exempt = [] if plan.exempt_uid is None else [f"meta skuid {plan.exempt_uid} accept"]
-    new = f"tcp dport {_set(plan.ports)} {NEW}"
+def _divert(plan: Plan, exempt: list[str], cgroups: str) -> str:
+    new = f"{_scope(plan, cgroups)}{_family(plan)}tcp dport {_set(plan.ports)} {NEW}"
+    counted = " counter" if plan.own_server else ""
+    host = plan.listen_host
+    where = (f"dnat ip6 to [{host}]:" if ":" in host else f"dnat ip to {host}:") if host else "redirect to :"
     return _chain("divert", "nat hook output priority -100", [
-        *exempt, *untouched(plan), f"{_scope(plan, cgroups)}{new} redirect to :{plan.listen_port}"])
+        *(f"{match} accept" for match in exempt), *untouched(plan), f"{new}{counted} {where}{plan.listen_port}"])
 
 
-def _refuse(plan: Plan, existing: Collection[Connection], cgroups: str) -> str:
-    scope = _scope(plan, cgroups)
-    exempt = [] if plan.exempt_uid is None else [
-        f"meta skuid {plan.exempt_uid} ct mark set ct mark | {MARK:#x} accept",
-        f"ct mark & {MARK:#x} == {MARK:#x} accept"]
+def _refuse(plan: Plan, existing: Collection[Connection], exempt: list[str], cgroups: str) -> str:
+    scope = _scope(plan, cgroups) + (_family(plan) if plan.fail == "open" else "")
+    exempt = [f"{match} ct mark set ct mark | {MARK:#x} accept" for match in exempt]
+    exempt += [f"ct mark & {MARK:#x} == {MARK:#x} accept"] if exempt else []
     quic = [f"{scope}udp dport 443 reject with icmpx port-unreachable"] if plan.quic == "reject" else []
     return _chain("refuse", "filter hook output priority 0", [
         *exempt, *untouched(plan), *quic, *_older(plan, existing),
@@ -84,9 +99,17 @@ def _scope(plan: Plan, cgroups: str) -> str:
     if plan.scope.uid is not None:
         return f"meta skuid {plan.scope.uid} "
     if plan.scope.cgroup is not None:
-        path = os.path.relpath(cgroups + plan.scope.cgroup, CGROUPS)
-        return f'socket cgroupv2 level {plan.scope.cgroup.count("/")} "{path}" '
+        return f"{_in_group(plan.scope.cgroup, cgroups)} "
     return ""
+
+
+def _in_group(group: str, cgroups: str) -> str:
+    return f'socket cgroupv2 level {group.count("/")} "{os.path.relpath(cgroups + group, CGROUPS)}"'
+
+
+def _family(plan: Plan) -> str:
+    """What is not led on, for want of a server there, goes on as before, unless nothing may pass."""
+    return "" if plan.families == (4, 6) else f"meta nfproto ipv{plan.families[0]} "
 
 
 def _set(items: Iterable[object]) -> str:
@@ -100,8 +123,8 @@ class Nftables:
         "nftables", rights="root (CAP_NET_ADMIN)", systems=("Linux 5.12",), ipv6=True, udp=True, everything=True,
         users=True, groups=True, trees=True, existing=True, forwarded=True, closed=True, open=True)
 
-    def __init__(self, table: str, cgroups: str = CGROUPS) -> None:
-        self._table, self._cgroups = table, cgroups
+    def __init__(self, table: str, cgroups: str = CGROUPS, servers: Collection[str] = ()) -> None:
+        self._table, self._cgroups, self._servers = table, cgroups, servers
         self._tables: Tables | None = None
 
     def install(self, plan: Plan, existing: Collection[Connection]) -> None:
@@ -109,7 +132,7 @@ class Nftables:
         if f"table inet {self._table}\n" in self._tables.run("list tables"):
             raise BackendError(f"{self._table} is already there: `lockgate status` says whose it is, "
                                "`lockgate stop` or `lockgate release` ends it")
-        self._tables.run(ruleset(plan, self._table, existing, self._cgroups))
+        self._tables.run(ruleset(plan, self._table, existing, self._cgroups, self._servers))
         if plan.existing == "cut":
             for connection in existing:
                 sockets.destroy(connection)

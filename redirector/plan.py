@@ -2,7 +2,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import ClassVar, Literal, Protocol, get_args
 
 #: More ports than this are a mistake; the kernel would take them, the control channel's line would not.
@@ -77,6 +77,9 @@ class Plan:
     happens without a proxy, `existing` what happens to connections older than the rules. `loopback` and `lan` capture
     those destinations too. `backend` says by which technique. `forward` are the interfaces (a star at the end for
     any rest of the name) behind which others are whose connections through this computer are captured as well.
+
+    `own_server` is for any server in the proxy's place: whatever process listens there is exempt, and its children;
+    `families` are the versions of IP that it serves, at `listen_host` where that is not loopback.
     """
 
     ports: tuple[int, ...]
@@ -90,6 +93,9 @@ class Plan:
     existing: Existing = "report"
     backend: BackendName = "nftables"
     forward: tuple[str, ...] = ()
+    own_server: bool = False
+    families: tuple[int, ...] = (4, 6)
+    listen_host: str = ""
 
     def __post_init__(self) -> None:
         require(isinstance(self.ports, tuple) and 0 < len(self.ports) <= MAX_PORTS, f"ports: 1 to {MAX_PORTS} of them")
@@ -99,16 +105,21 @@ class Plan:
         require(isinstance(self.scope, Scope), f"scope: not a scope: {self.scope!r}")
         for name, allowed in _CHOICES.items():
             require(getattr(self, name) in allowed, f"{name}: {' or '.join(allowed)}, not {getattr(self, name)!r}")
-        for name in ("loopback", "lan"):
+        for name in ("loopback", "lan", "own_server"):
             require(isinstance(getattr(self, name), bool), f"{name}: true or false, not {getattr(self, name)!r}")
         require(isinstance(self.forward, tuple) and len(self.forward) <= MAX_INTERFACES
                 and all(isinstance(name, str) and _INTERFACE.fullmatch(name) for name in self.forward),
                 f"forward: names of interfaces, at most {MAX_INTERFACES}: {self.forward!r}")
+        require(isinstance(self.families, tuple) and self.families in ((4,), (6,), (4, 6)),
+                f"families: 4, 6 or both: {self.families!r}")
+        require(self.listen_host == "" or self.families == (ip_address(self.listen_host).version,),
+                f"listen_host: an address of the one family: {self.listen_host!r}")
         self._check_exemption()
 
     def _check_exemption(self) -> None:
         if self.exempt_uid is None:
-            require(not self.scope.everything, "exempt_uid: needed when everything is captured, the proxy would be too")
+            require(self.own_server or not self.scope.everything,
+                    "exempt_uid: needed when everything is captured, the proxy would be too")
         else:
             require(is_int(self.exempt_uid, 0, MAX_UID), f"exempt_uid: not a user id: {self.exempt_uid!r}")
             require(self.exempt_uid != self.scope.uid, "exempt_uid: is the captured user, so nothing would be captured")

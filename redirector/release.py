@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 RUN_DIR = "/run/lockgate"
+#: What the control groups of `exempt.py` are called; the instance follows.
+EXEMPT = "lockgate_exempt_"
 #: Seconds that a killed process may take to go; the kernel needs milliseconds.
 END_LIMIT = 5.0
 #: A redirector that is just being ended may make one more guard; what is still there in the third round will not go.
@@ -120,7 +122,22 @@ def release(run_dir: str = RUN_DIR, instance: str | None = None) -> list[Record]
         records = [record for record in read(run_dir)
                    if instance is None or (record.instance, record.netns) == (instance, netns())]
         ended += [record for record in records if end(run_dir, record)]
+    put_back(instance)
     return ended
+
+
+def put_back(instance: str | None = None) -> None:
+    """Servers that a killed `redirect` had set apart go back to the control group that they were in, the parent."""
+    wanted = EXEMPT + (instance or "")
+    for path, _, _ in os.walk("/sys/fs/cgroup"):
+        name = path.rpartition("/")[2]
+        if name == wanted or (instance is None and name.startswith(EXEMPT)):
+            folder = Path(path)
+            with contextlib.suppress(OSError):          # it is gone, or in use below
+                for pid in (folder / "cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        (folder.parent / "cgroup.procs").write_text(pid)
+                folder.rmdir()
 
 
 def tables() -> list[str]:

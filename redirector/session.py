@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from redirector import cgroups, guard, release, sockets
+from redirector.exempt import Exemption
 from redirector.existing import existing
 from redirector.nftables import CGROUPS, Nftables, guard_ruleset
 from redirector.plan import Backend, BackendError, Connection, Plan
@@ -44,9 +45,10 @@ class Session:
 
     def __init__(self, start: Start, plan: Plan) -> None:
         self.plan, self._instance, self._run_dir = plan, start.instance, start.run_dir
-        self._mount = cgroups.mount() if self.plan.scope.cgroup else CGROUPS
+        self._mount = cgroups.mount() if self.plan.scope.cgroup or self.plan.own_server else CGROUPS
+        self._server = Exemption(plan, start.instance)
         self._table = f"lockgate_{start.instance}"
-        self.backend: Backend = Nftables(self._table, self._mount)
+        self.backend: Backend = Nftables(self._table, self._mount, self._server.paths)
         self._existing: list[Connection] = []
         self._guard: subprocess.Popen[bytes] | None = None
         self._retry_at = 0.0
@@ -62,6 +64,7 @@ class Session:
                 self._end_diverted()
         finally:
             self.backend.remove()
+            self._server.leave()
         if self._record is not None:
             self._record.unlink(missing_ok=True)
 
@@ -69,6 +72,8 @@ class Session:
         """Put all in place. Raises BackendError: all is as it was."""
         try:
             self._record = release.write(self._run_dir, "redirector", self._instance, self._table, self.plan.fail, [])
+            if self.plan.own_server:
+                self._server.enter()
             earlier = guard.standing(self._run_dir, self._instance)
             self._existing = self._older(earlier)
         except (OSError, ValueError) as error:
@@ -101,24 +106,29 @@ class Session:
 
     def _older(self, earlier: list[release.Record]) -> list[Connection]:
         """Behind an earlier guard, only those that it let go on: the others were diverted to a proxy now dead."""
-        found = existing(self.plan)
+        found = self._captured()
         for record in earlier:
             let_go_on = set(map(tuple, record.existing))        # any user can have made thousands
             found = [c for c in found if (*c.client, *c.server) in let_go_on]
         return found
 
+    def _captured(self) -> list[Connection]:
+        own = frozenset[int]().union(*map(cgroups.ids, self._server.paths))
+        return [connection for connection in existing(self.plan) if connection.cgroup not in own]
+
     def _end_diverted(self) -> None:
         """Without the rules no answer would reach their clients, which would wait for long; now a reset does."""
         older = {(c.client, c.server) for c in self._existing}
         with suppress(OSError, BackendError):
-            for connection in existing(self.plan):
+            for connection in self._captured():
                 if (connection.client, connection.server) not in older:
                     sockets.destroy(connection)
 
     def _start_guard(self) -> None:
         table = f"lockgate_guard_{self._instance}_{secrets.token_hex(3)}"     # an earlier guard still holds another
         self._guard = guard.start(guard.Order(
-            self._run_dir, self._instance, table, guard_ruleset(self.plan, table, self._existing, self._mount),
+            self._run_dir, self._instance, table,
+            guard_ruleset(self.plan, table, self._existing, self._mount, self._server.paths),
             [[*c.client, *c.server] for c in self._existing]))
 
     def _end_guards(self, keep: list[release.Record]) -> None:

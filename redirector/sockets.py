@@ -3,7 +3,7 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from redirector.plan import Connection, Endpoint
 
@@ -11,8 +11,12 @@ from redirector.plan import Connection, Endpoint
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 4, 20, 21
 NLMSG_ERROR, NLMSG_DONE, NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 2, 3, 1, 4, 0x300
 INET_DIAG_CGROUP_ID = 21
+INET_DIAG_REQ_BYTECODE, BC_JMP, BC_S_GE, BC_S_LE, BC_D_COND = 1, 1, 2, 3, 8
 #: The TCP states (net/tcp_states.h) with an owner and a peer: not TIME_WAIT 6, CLOSE 7, LISTEN 10, NEW_SYN_RECV 12.
 CONNECTED = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11))
+LISTENING = 1 << 10
+#: Addresses in one question: a filter is at most a few KiB, and is run for every socket there is.
+MAX_ENDS = 32
 #: Seconds; the kernel answers at once or never.
 ANSWER_LIMIT = 1.0
 #: The kernel sends a dump in pieces of at most 32 KiB.
@@ -22,6 +26,8 @@ _HEADER = struct.Struct("=IHHII")                # nlmsghdr
 _REQUEST = struct.Struct("=BBBxI48s")            # family, protocol, extensions, states, inet_diag_sockid
 _SOCKET_ID = struct.Struct("!HH16s16s12s")       # ports, addresses, then interface and cookie
 _MESSAGE = struct.Struct("=Bxxx48s12xII")        # family, inet_diag_sockid, uid, inode
+_OPERATION = struct.Struct("=BBH")               # inet_diag_bc_op: code, and where to go on: if so, if not
+_HOST = struct.Struct("=BBxxi")                  # inet_diag_hostcond: family, bits of the address, port
 #: No interface, no cookie (INET_DIAG_NOCOOKIE): any socket with these addresses.
 _ANY = bytes(4) + b"\xff" * 8
 
@@ -54,6 +60,42 @@ def connections() -> list[Connection]:
             for connection in _ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, bytes(48))]
 
 
+def facing(ends: Collection[Endpoint]) -> list[Connection]:
+    """The sockets whose peer is one of `ends` (the last MAX_ENDS): who holds the other end of a connection, wherever
+    NAT has led it, as long as that is in this network namespace."""
+    known = [(plain(host).packed, port) for host, port in list(ends)[-MAX_ENDS:]]
+    four = _any_peer([end for end in known if len(end[0]) == 4])
+    both = _any_peer(known)         # a dual-stack socket shows the peers of IPv4 too, and the kernel compares them so
+    return [connection for family, code in ((socket.AF_INET, four), (socket.AF_INET6, both)) if code
+            for connection in _ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, bytes(48), code=code)]
+
+
+def towards(server: Endpoint) -> list[Connection]:
+    """The sockets whose peer is `server`, as their processes see it."""
+    return [each for each in facing([server]) if each.server == (str(plain(server[0])), server[1])]
+
+
+def listeners(port: int) -> list[Connection]:
+    """The sockets that listen on this port; what they show as their peer means nothing."""
+    code = _OPERATION.pack(BC_S_GE, 8, 20) + _OPERATION.pack(0, 0, port)
+    code += _OPERATION.pack(BC_S_LE, 8, 12) + _OPERATION.pack(0, 0, port)
+    return [connection for family in (socket.AF_INET, socket.AF_INET6)
+            for connection in _ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, bytes(48), LISTENING, code)]
+
+
+def _any_peer(ends: list[tuple[bytes, int]]) -> bytes:
+    """A filter that takes what has one of these peers.  It takes what comes to its end exactly (net/ipv4/inet_diag.c,
+    inet_diag_bc_run), so each condition is followed by a jump there, and the last one goes beyond it if it fails."""
+    code = b""
+    for address, port in reversed(ends):
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        size = _OPERATION.size + _HOST.size + len(address)
+        jump = _OPERATION.pack(BC_JMP, _OPERATION.size, _OPERATION.size + len(code))
+        code = (_OPERATION.pack(BC_D_COND, size, size + _OPERATION.size + (0 if code else 4))
+                + _HOST.pack(family, 8 * len(address), port) + address + jump + code)
+    return code
+
+
 def destroy(connection: Connection) -> bool:
     """Abort it: its process gets ECONNABORTED, its peer a reset. False if it has gone, or the kernel will not."""
     try:
@@ -63,9 +105,15 @@ def destroy(connection: Connection) -> bool:
     return True
 
 
-def _ask(kind: int, flags: int, family: int, ident: bytes) -> Iterator[Connection]:
-    """Send one request and yield what answers it. Raises OSError with the kernel's error number."""
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, CONNECTED, ident)
+def _ask(kind: int, flags: int, family: int, ident: bytes, states: int = CONNECTED,
+         code: bytes = b"") -> Iterator[Connection]:
+    """Send one request and yield what answers it, of a dump what the filter `code` takes.
+
+    Raises OSError with the kernel's error number.
+    """
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, ident)
+    if code:
+        request += struct.pack("=HH", 4 + len(code), INET_DIAG_REQ_BYTECODE) + code
     header = _HEADER.pack(_HEADER.size + len(request), kind, NLM_F_REQUEST | flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(ANSWER_LIMIT)

@@ -109,3 +109,23 @@ def test_what_others_send_through():
     for each in text, guard:
         assert f"    {source} udp dport 443 reject with icmpx port-unreachable\n" in each
         assert f"    {source} tcp dport {{ 80, 443 }} {NEW} reject with tcp reset\n" in each
+
+
+@pytest.mark.parametrize(("changes", "rules"), [
+    pytest.param({}, ["tcp dport { 80, 443 } " + NEW + " counter redirect to :8080"], id="both families"),
+    pytest.param({"families": (4,), "fail": "open"}, [
+        "meta nfproto ipv4 tcp dport { 80, 443 } " + NEW + " counter redirect to :8080",
+        "    meta nfproto ipv4 tcp dport { 80, 443 } reject with tcp reset"], id="open: the other family goes on"),
+    pytest.param({"families": (6,)}, ["meta nfproto ipv6 tcp dport { 80, 443 } " + NEW,
+                                      "    tcp dport { 80, 443 } reject with tcp reset"], id="closed: it is refused"),
+    pytest.param({"families": (4,), "listen_host": "192.0.2.1"}, ["counter dnat ip to 192.0.2.1:8080"], id="an address"),
+    pytest.param({"families": (6,), "listen_host": "2001:db8::1"}, ["dnat ip6 to [2001:db8::1]:8080"], id="IPv6"),
+])
+def test_a_server_in_the_proxy_s_place(changes, rules):
+    plan = replace(PLAN, exempt_uid=None, own_server=True, **changes)
+    text = ruleset(plan, "lockgate_x", servers=["/a/lockgate_exempt_x", "/lockgate_exempt_x"])
+    match = 'socket cgroupv2 level 2 "a/lockgate_exempt_x"'
+    for rule in (*rules, f"{match} accept", f"{match} ct original zone set", f"{match} ct mark set",
+                 'level 1 "lockgate_exempt_x" accept', "skuid"):
+        assert (rule in text) is (rule != "skuid"), rule
+    assert match in guard_ruleset(plan, "lockgate_y", servers=["/a/lockgate_exempt_x"])

@@ -11,6 +11,8 @@ GOOD = {"ports": (80, 443), "listen_port": 8080, "exempt_uid": 997}
     pytest.param({"exempt_uid": 0}, id="root is exempt"),
     pytest.param({"scope": Scope(uid=1000)}, id="one user"),
     pytest.param({"scope": Scope(uid=1000), "exempt_uid": None}, id="one user, nobody exempt"),
+    pytest.param({"own_server": True, "exempt_uid": None}, id="a server in the proxy's place"),
+    pytest.param({"families": (6,), "listen_host": "2001:db8::1"}, id="a server at one address"),
     pytest.param({"scope": Scope(cgroup="/user.slice/run-u1.scope"), "exempt_uid": None}, id="one control group"),
 ])
 def test_good_plans(changes):
@@ -32,6 +34,10 @@ def test_good_plans(changes):
     pytest.param({"quic": "drop"}, "quic: reject or allow", id="quic"),
     pytest.param({"fail": ["open"]}, "fail: open or closed", id="fail"),
     pytest.param({"existing": None}, "existing: report or cut", id="existing"),
+    pytest.param({"own_server": 1}, "own_server: true or false", id="own_server"),
+    pytest.param({"families": ()}, "families", id="no family"),
+    pytest.param({"families": (4,), "listen_host": "::1"}, "listen_host", id="an address of the other family"),
+    pytest.param({"listen_host": "127.0.0.1; drop"}, "does not appear", id="an address that is none"),
     pytest.param({"lan": 1}, "lan: true or false", id="lan"),
     pytest.param({"forward": ("lo",)}, "forward: names", id="loopback is forwarded to nobody"),
     pytest.param({"forward": ('e0" drop; #',)}, "forward: names", id="an interface in nft's syntax"),

@@ -74,3 +74,22 @@ def test_destroy_ends_both_sides(pair):
 ])
 def test_plain(address, expected):
     assert str(sockets.plain(address)) == expected
+
+
+@pytest.mark.parametrize("more", [0, 1, 2 * sockets.MAX_ENDS])
+def test_who_faces_an_end(pair, more):
+    """Whatever else is asked about before it."""
+    client, accepted = pair
+    others = [("192.0.2.1" if number % 2 else "2001:db8::1", number + 1) for number in range(more)]
+    found = sockets.facing([*others, client.getsockname()[:2]])
+    assert [each.inode for each in found] == [inode(accepted)]
+    assert inode(client) in [each.inode for each in sockets.towards(client.getpeername()[:2])]
+    assert sockets.facing(others) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_listeners(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as server:
+        found = sockets.listeners(server.getsockname()[1])
+        assert [(each.client[0], each.inode, each.uid) for each in found] == [(host, inode(server), os.geteuid())]

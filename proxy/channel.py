@@ -7,7 +7,7 @@ import pwd
 import socket
 from functools import lru_cache
 
-from addons.connection import Process
+from addons.connection import Parent, Process
 from proxy.destination import Address
 from redirector import owner, wire
 
@@ -124,11 +124,14 @@ def _find(client: Address, server: Address) -> Process | None:
 
 
 def described(found: wire.Process | None) -> Process | None:
-    """The redirector's words in ours: parents by name."""
+    """The redirector's words in ours."""
     if found is None:
         return None
-    return Process(pid=found.pid or 0, exe=found.exe, cmdline=found.cmdline, user=found.user or _name(found.uid),
-                   uid=found.uid, parents=tuple(map(str, found.parents)), cgroup=found.cgroup, ended=found.ended)
+    return Process(
+        pid=found.pid or 0, exe=found.exe, cmdline=found.cmdline, user=found.user or _name(found.uid), uid=found.uid,
+        parents=tuple(Parent(*parent) for parent in found.parents), cgroup=found.cgroup, ended=found.ended,
+        name=found.name, started=found.started, service=found.service, container=found.container,
+        namespaces=found.namespaces)
 
 
 @lru_cache(256)

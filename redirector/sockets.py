@@ -54,6 +54,12 @@ def connections() -> list[Connection]:
             for connection in _ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, bytes(48))]
 
 
+def cookie(connection: Connection) -> int:
+    """The kernel's number of the socket, which no other ever has: two words, the lower first (inet_diag_sockid)."""
+    low, high = struct.unpack_from("=II", connection.ident[1], _SOCKET_ID.size - 8)
+    return int(low | high << 32)
+
+
 def destroy(connection: Connection) -> bool:
     """Abort it: its process gets ECONNABORTED, its peer a reset. False if it has gone, or the kernel will not."""
     try:

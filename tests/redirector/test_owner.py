@@ -1,10 +1,13 @@
 """A connection leads to the process that opened it, as long as there is one."""
 import contextlib
+import ctypes
 import os
 import pwd
 import shutil
+import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +18,8 @@ import pytest
 from redirector import cgroups, owner
 from redirector.wire import MAX_CMDLINE, Decoder, Lookup, Owner, encode
 
+#: A system call that has the same number everywhere.
+CLONE3 = 435
 CONNECT = """import socket, sys
 connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 print(flush=True)
@@ -199,3 +204,109 @@ def test_a_path_of_ones_own_making_is_not_believed(server, place, expected):
         process.stdin.close()
     assert found.pid == process.pid
     assert found.exe == (expected or perl)
+
+
+def test_a_child_that_inherits_it_is_not_the_one_who_connected(server):
+    """A shell connects, a child of it speaks: the shell is named, while it lives."""
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; sleep 60 & echo $!; read"
+    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        child = int(shell.stdout.readline())
+        accepted, client = server.accept()
+        with accepted, os.fdopen(os.pidfd_open(child)) as handle:
+            there = owner.find(client, server.getsockname())
+            shell.kill()
+            shell.wait()
+            gone = owner.find(client, server.getsockname())
+            signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
+    assert there.pid in ((shell.pid,) if owner._connects else (shell.pid, child))
+    assert (gone.pid, gone.ended) == (child, False)
+
+
+SEND = """import os, socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+socket.send_fds(socket.socket(fileno=int(sys.argv[2])), [b"x"], [connection.fileno()])
+print(flush=True)
+input()"""
+TAKE = """import os, socket, sys
+data, (taken,), *_ = socket.recv_fds(socket.socket(fileno=int(sys.argv[1])), 1, 1)
+print(flush=True)
+input()"""
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
+@pytest.mark.parametrize("taker", [NOBODY, 0], ids=["the same user", "another user"])
+def test_one_that_was_sent_a_socket_is_not_the_one_who_connected(server, source, taker):
+    """Or a user could look like a program of somebody else's, by sending it a connection."""
+    here, there = socket.socketpair()
+    port = str(server.getsockname()[1])
+    with here, there, contextlib.ExitStack() as ends:
+        def start(user, script, *words, fd):
+            return ends.enter_context(subprocess.Popen(
+                ["/usr/bin/python3", "-c", script, *words, str(fd)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                pass_fds=[fd], user=user, group=user, extra_groups=[]))
+
+        sender = start(NOBODY, SEND, port, fd=here.fileno())
+        receiver = start(taker, TAKE, fd=there.fileno())
+        sender.stdout.readline(), receiver.stdout.readline()
+        accepted, client = server.accept()
+        with accepted:
+            found = owner.find(client, server.getsockname())
+            sender.kill()
+            sender.wait()
+            gone = owner.find(client, server.getsockname())
+        receiver.stdin.close()
+    if source == "noted":
+        assert found.pid == sender.pid
+        assert (gone.pid, gone.ended) == ((receiver.pid, False) if taker == NOBODY else (sender.pid, True))
+    else:               # the newest holder of the user, and where there is none, of any
+        assert found.pid in (sender.pid, receiver.pid)
+
+
+def started_as(pid, *command):
+    """Start a program under a given process id: clone3(2) with `set_tid`. Raises OSError."""
+    libc = ctypes.PyDLL(None, use_errno=True)       # keeps the interpreter's lock, so that the child has it
+    wanted = (ctypes.c_int * 1)(pid)
+    arguments = struct.pack("=11Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 1, 0)
+    child = libc.syscall(CLONE3, arguments, len(arguments))
+    if child == 0:
+        try:
+            os.execv(command[0], command)  # noqa: S606
+        finally:
+            os._exit(127)
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "clone3")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to choose a process id")
+def test_another_process_with_the_same_number_is_not_the_one_who_connected(server):
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo; read"
+    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        accepted, client = server.accept()
+    with accepted:                      # it ended in order, and its socket waits for our end
+        time.sleep(0.05)                # the start of a process is known to 10 ms
+        started_as(process.pid, os.path.realpath("/bin/sleep"), "60")
+        try:
+            found = owner.find(client, server.getsockname())
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+    assert (found.pid, found.exe, found.ended) == (process.pid if owner._connects else None, "", True)
+
+
+def test_many_short_processes_at_once(server, source):
+    """Each connects and ends at once, unreaped or not: every pid is right."""
+    if source == "searched":
+        pytest.skip("what has ended cannot be searched")
+    script = f"for i in $(seq 20); do bash -c 'exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo $$ >&3'; done"
+    server.listen(200)
+    with contextlib.ExitStack() as ends:
+        running = [ends.enter_context(subprocess.Popen(["bash", "-c", script])) for _ in range(4)]
+        for _ in range(80):
+            accepted, client = server.accept()
+            with accepted:
+                found = owner.find(client, server.getsockname())
+                assert found.pid == int(accepted.makefile().readline())
+                assert (found.exe == os.path.realpath("/bin/bash")) is not found.ended
+        assert all(process.wait() == 0 for process in running)

@@ -19,8 +19,9 @@ class Process:
     (a container, a mount namespace).  `started` is in seconds since the epoch.  `parents` are its ancestors, nearest
     first, at most 16.  `service` is the systemd unit (`nginx.service`; `user@1000.service/firefox.service` is a user's
     own), `container` the outermost container (`docker:3f4e...`), `namespaces` those of mnt, pid and user that are not
-    the computer's.  `ended` says that the process was gone before it could be looked at: then only the user is sure,
-    and where the pid is not 0, that and the `name` of its thread (which any program chooses for itself).
+    the computer's.  `ended` says that the process was gone before it could be looked at: then user, `cgroup`,
+    `service` and `container` are its socket's, and the pid, if not 0, and the `name` (which any program chooses for
+    itself) were noted as it connected; the rest is empty.
     """
 
     pid: int

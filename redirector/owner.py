@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from redirector import processes, sockets
+from redirector import cgroups, groups, processes, sockets
 from redirector.connects import Connects
 from redirector.plan import BackendError, Connection, Endpoint
-from redirector.wire import MAX_NAME, Process, clip
+from redirector.wire import MAX_CGROUP, MAX_NAME, Process, clip
 
 #: Seconds for one search, as the client waits meanwhile; 10 000 open files are read in about 20 ms.
 SEARCH_LIMIT = 0.05
@@ -59,7 +60,7 @@ def find(client: Endpoint, server: Endpoint) -> Process | None:
     if process := _holder(connection, strangers=process is None) or process:
         return process
     after = sockets.find(client, server) if connection.inode else None
-    return Process(connection.uid, processes.user(connection.uid), ended=after is None or not after.inode)
+    return _unseen(connection, ended=after is None or not after.inode)
 
 
 def _caller(connection: Connection) -> Process | None:
@@ -67,9 +68,17 @@ def _caller(connection: Connection) -> Process | None:
     caller = _connects.caller(sockets.cookie(connection)) if _connects is not None else None
     if caller is None:
         return None
-    return processes.read(caller.pid, connection.uid, thread=caller.thread, by=caller.at) or Process(
-        connection.uid, processes.user(connection.uid), caller.pid, ended=True,
-        name=clip(caller.name.decode(errors="replace"), MAX_NAME))
+    found = processes.read(caller.pid, connection.uid, thread=caller.thread, by=caller.at)
+    return found or _unseen(connection, ended=True, pid=caller.pid,
+                            name=clip(caller.name.decode(errors="replace"), MAX_NAME))
+
+
+def _unseen(connection: Connection, **known: Any) -> Process:
+    """What is known without the process: the kernel says user and control group of the socket itself."""
+    path = cgroups.path(connection.cgroup) if connection.cgroup else ""
+    return Process(
+        connection.uid, processes.user(connection.uid), cgroup=clip(path, MAX_CGROUP),
+        service=clip(groups.unit(path), MAX_CGROUP), container=clip(groups.container(path), MAX_CGROUP), **known)
 
 
 def _holder(connection: Connection, strangers: bool) -> Process | None:

@@ -126,7 +126,8 @@ class Parent(NamedTuple):
 
 @dataclass(frozen=True)
 class Process:
-    """The owner of a socket. Of one that had `ended` before the look-up, `uid` and `user` are sure, the rest is luck.
+    """The owner of a socket. Of one that had `ended` before the look-up, the socket itself tells user, control group
+    and unit; the pid is None where nobody noted it.
 
     `started` is in seconds since the epoch, `name` what the thread that connected called itself, `namespaces` those of
     NAMESPACES that are not ours; `parents` are its ancestors, the nearest first; texts are cut at the limits above.

@@ -105,12 +105,12 @@ def test_names_may_be_any_bytes(server, tmp_path, name):
 
 
 @contextlib.contextmanager
-def own_group(name):
+def own_group(name, above="lockgate-test-%d"):
     """What a child calls to enter a control group of this name; nothing for who may make none."""
     if os.geteuid() != 0:
         yield None
         return
-    outer = Path(cgroups.mount(), f"lockgate-test-{os.getpid()}")
+    outer = Path(cgroups.mount(), above % os.getpid())
     inner = outer / os.fsdecode(name)
     inner.mkdir(parents=True)
     try:
@@ -261,6 +261,18 @@ def test_one_that_was_sent_a_socket_is_not_the_one_who_connected(server, source,
         assert (gone.pid, gone.ended) == ((receiver.pid, False) if taker == NOBODY else (sender.pid, True))
     else:               # the newest holder of the user, and where there is none, of any
         assert found.pid in (sender.pid, receiver.pid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups here")
+def test_the_unit_is_known_of_one_that_has_ended(server):
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}"
+    with own_group(b"own.service", "lockgate-test-%d.slice") as enter:
+        subprocess.run(["bash", "-c", script], preexec_fn=enter, check=True)
+        accepted, client = server.accept()
+        with accepted:
+            found = owner.find(client, server.getsockname())
+    assert found.ended
+    assert (found.service, found.cgroup) == ("own.service", f"/lockgate-test-{os.getpid()}.slice/own.service")
 
 
 def started_as(pid, *command):

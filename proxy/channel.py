@@ -10,6 +10,7 @@ from functools import lru_cache
 from addons.connection import Parent, Process
 from proxy.destination import Address
 from redirector import owner, wire
+from redirector.plan import NO_UID
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,8 @@ def described(found: wire.Process | None) -> Process | None:
     if found is None:
         return None
     return Process(
-        pid=found.pid or 0, exe=found.exe, cmdline=found.cmdline, user=found.user or _name(found.uid), uid=found.uid,
+        pid=found.pid or 0, exe=found.exe, cmdline=found.cmdline, user=found.user or _name(found.uid),
+        uid=None if found.uid == NO_UID else found.uid,
         parents=tuple(Parent(*parent) for parent in found.parents), cgroup=found.cgroup, ended=found.ended,
         name=found.name, started=found.started, service=found.service, container=found.container,
         namespaces=found.namespaces)
@@ -136,6 +138,8 @@ def described(found: wire.Process | None) -> Process | None:
 
 @lru_cache(256)
 def _name(uid: int) -> str:
+    if uid == NO_UID:
+        return ""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from redirector import cgroups, groups, processes, sockets
 from redirector.connects import Connects
-from redirector.plan import BackendError, Connection, Endpoint
+from redirector.plan import NO_UID, BackendError, Connection, Endpoint
 from redirector.wire import MAX_CGROUP, MAX_NAME, Process, clip
 
 #: Seconds for one search, as the client waits meanwhile; 10 000 open files are read in about 20 ms.
@@ -68,6 +69,8 @@ def _caller(connection: Connection) -> Process | None:
     caller = _connects.caller(sockets.cookie(connection)) if _connects is not None else None
     if caller is None:
         return None
+    if connection.uid == NO_UID:
+        connection = replace(connection, uid=caller.uid, cgroup=caller.cgroup)
     found = processes.read(caller.pid, connection.uid, thread=caller.thread, by=caller.at)
     return found or _unseen(connection, ended=True, pid=caller.pid,
                             name=clip(caller.name.decode(errors="replace"), MAX_NAME))

@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from redirector import groups
+from redirector.plan import NO_UID
 from redirector.wire import (
     MAX_ANCESTRY,
     MAX_CGROUP,
@@ -190,6 +191,9 @@ def _boot_time() -> float:
 
 @lru_cache(256)     # a user may own 65 536 more uids (subuid(5))
 def user(uid: int) -> str:
+    """The user's name, or the uid as text; empty where nobody knows whose it was."""
+    if uid == NO_UID:
+        return ""
     try:
         return clip(pwd.getpwuid(uid).pw_name, MAX_USER)
     except KeyError:

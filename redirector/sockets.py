@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from redirector.plan import Connection, Endpoint
+from redirector.plan import NO_UID, Connection, Endpoint
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 4, 20, 21
@@ -21,7 +21,9 @@ _BUFFER = 1 << 16
 _HEADER = struct.Struct("=IHHII")                # nlmsghdr
 _REQUEST = struct.Struct("=BBBxI48s")            # family, protocol, extensions, states, inet_diag_sockid
 _SOCKET_ID = struct.Struct("!HH16s16s12s")       # ports, addresses, then interface and cookie
-_MESSAGE = struct.Struct("=Bxxx48s12xII")        # family, inet_diag_sockid, uid, inode
+_MESSAGE = struct.Struct("=BxBx48s12xII")        # family, timer, inet_diag_sockid, uid, inode
+#: The timer of a socket of which the kernel keeps the addresses alone, in FIN_WAIT2 too: what it says of uid is 0.
+_TIME_WAIT = 3
 #: No interface, no cookie (INET_DIAG_NOCOOKIE): any socket with these addresses.
 _ANY = bytes(4) + b"\xff" * 8
 
@@ -97,7 +99,9 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _connection(body: bytes) -> Connection:
-    family, ident, uid, inode = _MESSAGE.unpack_from(body)
+    family, timer, ident, uid, inode = _MESSAGE.unpack_from(body)
+    if timer == _TIME_WAIT:
+        uid = NO_UID
     sport, dport, source, target, _ = _SOCKET_ID.unpack(ident)
     width = 4 if family == socket.AF_INET else 16
     client, server = (str(plain(socket.inet_ntop(family, packed[:width]))) for packed in (source, target))

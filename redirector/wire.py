@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from redirector.plan import MAX_UID, Endpoint, Plan, Scope, is_int, require
+from redirector.plan import NO_UID, Endpoint, Plan, Scope, is_int, require
 
 VERSION = 1
 #: Bytes in a line, its end included. The longest message, an Owner at the limits below, stays under it.
@@ -127,7 +127,7 @@ class Parent(NamedTuple):
 @dataclass(frozen=True)
 class Process:
     """The owner of a socket. Of one that had `ended` before the look-up, the socket itself tells user, control group
-    and unit; the pid is None where nobody noted it.
+    and unit; the pid is None where nobody noted it, `uid` NO_UID where nobody knows.
 
     `started` is in seconds since the epoch, `name` what the thread that connected called itself, `namespaces` those of
     NAMESPACES that are not ours; `parents` are its ancestors, the nearest first; texts are cut at the limits above.
@@ -148,7 +148,7 @@ class Process:
     namespaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(is_int(self.uid, 0, MAX_UID + 1), "uid: not a user id")
+        require(is_int(self.uid, 0, NO_UID), "uid: not a user id")
         require(self.pid is None or is_int(self.pid, 1, 2**31), "pid: not a process id")
         for name, limit in {"user": MAX_USER, "exe": MAX_EXE, "cgroup": MAX_CGROUP, "service": MAX_CGROUP,
                             "container": MAX_CGROUP, "name": MAX_NAME}.items():

@@ -14,6 +14,7 @@ from addons.connection import Parent, Process
 from proxy import channel as module
 from proxy.channel import Channel, Lost, described, own_lookup
 from redirector import wire
+from redirector.plan import NO_UID
 
 
 @asynccontextmanager
@@ -177,3 +178,8 @@ def test_described():
         cgroup="/user.slice", name="x", started=1.0, service="a.service", container="lxc:b", namespaces=("mnt",)
     )
     assert described(None) is None
+
+
+def test_nobody_knows_whose_it_was():
+    found = described(wire.Process(NO_UID, "", ended=True))
+    assert (found.user, found.uid, found.pid) == ("", None, 0)

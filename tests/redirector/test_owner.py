@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from redirector import cgroups, owner
+from redirector import cgroups, owner, sockets
+from redirector.plan import NO_UID
 from redirector.wire import MAX_CMDLINE, Decoder, Lookup, Owner, encode
 
 #: A system call that has the same number everywhere.
@@ -272,7 +273,46 @@ def test_the_unit_is_known_of_one_that_has_ended(server):
         with accepted:
             found = owner.find(client, server.getsockname())
     assert found.ended
+    if found.uid == NO_UID and not owner._connects:
+        pytest.skip("the kernel has forgotten the socket already, and nobody noted who connected it")
     assert (found.service, found.cgroup) == ("own.service", f"/lockgate-test-{os.getpid()}.slice/own.service")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+def test_a_user_who_has_left_is_not_taken_for_root(server, source):
+    """Of a socket that is closed on our side the kernel soon says uid 0, and nothing of its group."""
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}"
+    with own_group(b"own.service", "lockgate-test-%d.slice") as enter:
+        subprocess.run(["setpriv", f"--reuid={NOBODY}", "--clear-groups", "bash", "-c", script], preexec_fn=enter, check=True)
+        accepted, client = server.accept()
+        with accepted:
+            assert accepted.recv(1) == b""
+            until = time.monotonic() + 5
+            while sockets.find(client, server.getsockname()).uid == NOBODY and time.monotonic() < until:
+                time.sleep(0.01)
+            assert sockets.find(client, server.getsockname()).uid == NO_UID
+            found = owner.find(client, server.getsockname())
+    if source == "noted":
+        assert (found.uid, found.user, found.service, found.ended) == (NOBODY, "nobody", "own.service", True)
+    else:
+        assert (found.uid, found.user, found.ended) == (NO_UID, "", True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups here")
+def test_a_process_of_a_user_who_has_left(server):
+    """The socket is closed and forgotten, its process is there."""
+    command = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "bash", "-c",
+               f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; exec 3>&-; echo; read"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        accepted, client = server.accept()
+        with accepted:
+            until = time.monotonic() + 5
+            while sockets.find(client, server.getsockname()).uid == NOBODY and time.monotonic() < until:
+                time.sleep(0.01)
+            found = owner.find(client, server.getsockname())
+        process.stdin.close()
+    assert (found.uid, found.pid) == ((NOBODY, process.pid) if owner._connects else (NO_UID, None))
 
 
 def started_as(pid, *command):

@@ -73,7 +73,8 @@ def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
         ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
         ("cgroup", control_groups), ("identity", identity), ("mounts", mounts),
-        ("left over", partial(left_over, folder, run_dir)), ("root", partial(root, folder)), ("environment", environment), ("self-test", self_test),
+        ("left over", partial(left_over, folder, run_dir)), ("root", partial(root, folder)),
+        ("environment", environment), ("self-test", self_test),
     )
     for name, check in checks:
         try:

@@ -1,14 +1,27 @@
 """What is known of a connection before anything is dialled: the subject of the `connection` hook."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Parent(NamedTuple):
+    """An ancestor of a process: its pid and its executable's path, empty where that is not known."""
+
+    pid: int
+    exe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The program at the client's end; fields that could not be learnt are empty.
+    """The program at the client's end, the one that opened the connection; fields that could not be learnt are empty.
 
-    `parents` are the executables of its ancestors, nearest first.  `ended` says that the process was gone before it
-    could be looked at, so that only the pid is sure.
+    `exe` is the path of its executable, `elsewhere:` before it where that is not the file that this computer has there
+    (a container, a mount namespace).  `started` is in seconds since the epoch.  `parents` are its ancestors, nearest
+    first, at most 16.  `service` is the systemd unit (`nginx.service`; `user@1000.service/firefox.service` is a user's
+    own), `container` the outermost container (`docker:3f4e...`), `namespaces` those of mnt, pid and user that are not
+    the computer's.  `ended` says that the process was gone before it could be looked at: then user, `cgroup`,
+    `service` and `container` are its socket's, and the pid, if not 0, and the `name` (which any program chooses for
+    itself) were noted as it connected; the rest is empty.
     """
 
     pid: int
@@ -16,9 +29,19 @@ class Process:
     cmdline: tuple[str, ...] = ()
     user: str = ""
     uid: int | None = None
-    parents: tuple[str, ...] = ()
+    parents: tuple[Parent, ...] = ()
     cgroup: str = ""
     ended: bool = False
+    name: str = ""
+    started: float = 0.0
+    service: str = ""
+    container: str = ""
+    namespaces: tuple[str, ...] = ()
+
+    @property
+    def tree(self) -> tuple[str, ...]:
+        """The executables of the process and its ancestors, nearest first, as far as they are known."""
+        return tuple(exe for exe in (self.exe, *(parent.exe for parent in self.parents)) if exe)
 
 
 @dataclass(slots=True)

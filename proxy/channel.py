@@ -7,9 +7,10 @@ import pwd
 import socket
 from functools import lru_cache
 
-from addons.connection import Process
+from addons.connection import Parent, Process
 from proxy.destination import Address
 from redirector import owner, wire
+from redirector.plan import NO_UID
 
 log = logging.getLogger(__name__)
 
@@ -124,15 +125,21 @@ def _find(client: Address, server: Address) -> Process | None:
 
 
 def described(found: wire.Process | None) -> Process | None:
-    """The redirector's words in ours: parents by name."""
+    """The redirector's words in ours."""
     if found is None:
         return None
-    return Process(pid=found.pid or 0, exe=found.exe, cmdline=found.cmdline, user=found.user or _name(found.uid),
-                   uid=found.uid, parents=tuple(map(str, found.parents)), cgroup=found.cgroup, ended=found.ended)
+    return Process(
+        pid=found.pid or 0, exe=found.exe, cmdline=found.cmdline, user=found.user or _name(found.uid),
+        uid=None if found.uid == NO_UID else found.uid,
+        parents=tuple(Parent(*parent) for parent in found.parents), cgroup=found.cgroup, ended=found.ended,
+        name=found.name, started=found.started, service=found.service, container=found.container,
+        namespaces=found.namespaces)
 
 
 @lru_cache(256)
 def _name(uid: int) -> str:
+    if uid == NO_UID:
+        return ""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

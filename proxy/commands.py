@@ -282,8 +282,9 @@ def events(arguments: argparse.Namespace) -> int:
 
     if arguments.follow and arguments.limit:
         raise UsageError("--limit takes the newest of what there is; --follow goes on with what comes: not both")
-    wanted = {"since": arguments.since, "host": arguments.host, "app": arguments.app, "verdict": arguments.verdict,
-              "filter": arguments.filter, "incident": arguments.incident}
+    wanted = {"since": arguments.since, "host": arguments.host, "app": arguments.app, "tree": arguments.tree,
+              "user": arguments.user, "service": arguments.service, "container": arguments.container,
+              "verdict": arguments.verdict, "filter": arguments.filter, "incident": arguments.incident}
     with _refused_reading():
         found: Iterable[dict[str, Any]] = sinks.read(state(arguments), limit=arguments.limit, **wanted)
         if arguments.follow:

@@ -22,7 +22,7 @@ from certs.root import Root
 from proxy import running, selftest
 from proxy.options import state
 from proxy.trust import BUNDLE_VARIABLES, FOLDER_VARIABLE, SYSTEM_BUNDLES
-from redirector import cgroups, release
+from redirector import cgroups, owner, release
 from redirector.nft import Tables
 from redirector.nftables import ruleset
 from redirector.plan import Plan
@@ -72,8 +72,9 @@ def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     """Every check in turn; one that fails in a way of its own is a row, not the end."""
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
         ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
-        ("cgroup", control_groups), ("mounts", mounts), ("left over", partial(left_over, folder, run_dir)),
-        ("root", partial(root, folder)), ("environment", environment), ("self-test", self_test),
+        ("cgroup", control_groups), ("identity", identity), ("mounts", mounts),
+        ("left over", partial(left_over, folder, run_dir)), ("root", partial(root, folder)),
+        ("environment", environment), ("self-test", self_test),
     )
     for name, check in checks:
         try:
@@ -123,6 +124,15 @@ def control_groups() -> Iterator[Row]:
     folder.rmdir()
     yield Row("cgroup", "ok" if can_kill else "warn", f"version 2 is on {mount}" + (
         "" if can_kill else "; this kernel is older than 5.14: what a command leaves running is not ended with `run`"))
+
+
+def identity() -> Iterator[Row]:
+    if os.geteuid() != 0:
+        yield Row("identity", "warn", "only root sees the processes of other users")
+        return
+    with owner.watching() as hindrance:
+        yield Row("identity", "warn" if hindrance else "ok", "the kernel notes who connects" if not hindrance else
+                  f"who connects is searched in /proc, slower and not of ended processes: {hindrance}")
 
 
 def mounts() -> Iterator[Row]:

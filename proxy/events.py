@@ -214,7 +214,7 @@ def parse_time(text: str) -> float:
 def line(event: Event) -> str:
     """Render an event for a person, on one line, with nothing in it that a terminal would obey."""
     ours, process = event.get("lockgate", {}), event.get("process", {})
-    app = f"{process['exe'].rpartition('/')[2] or '?'}({process['pid']})" if process else "-"
+    app = f"{process['exe'].rpartition('/')[2] or process.get('name') or '?'}({process['pid']})" if process else "-"
     words = [event["timestamp"][:19].replace("T", " "), f"{ours.get('verdict') or ours.get('event', ''):7}", app]
     words.append(_subject(event))
     if ours.get("filter"):
@@ -274,6 +274,13 @@ def _process(process: Process) -> Event:
     found = {"pid": process.pid, "exe": process.exe} | _filled(process)
     if process.cmdline:
         found["cmdline"] = mask_command(process.cmdline)
+    if process.parents:
+        found["parents"] = [parent._asdict() for parent in process.parents]
+    del found["started"]
+    if process.started:
+        found["started"] = datetime.fromtimestamp(process.started, UTC).isoformat(timespec="milliseconds")
+    if process.exe:
+        found.pop("name", None)     # it says no more
     return found
 
 

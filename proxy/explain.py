@@ -21,7 +21,7 @@ from mitmproxy.net import check
 
 from addons.connection import Connection, Process
 from addons.verdict import labels
-from proxy import deadline, gate
+from proxy import assumed, deadline, gate
 from proxy.bypass import Bypasses
 from proxy.chain import Chain, Decision, Exchange
 from proxy.destination import Address
@@ -53,6 +53,10 @@ class Asked:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     app: str | None = None
+    user: str | None = None
+    parents: tuple[str, ...] = ()
+    service: str | None = None
+    container: str | None = None
     source: str | None = None
     type: str | None = None
     tls: bool = field(init=False)
@@ -80,7 +84,7 @@ class Asked:
 
     @property
     def process(self) -> Process | None:
-        return Process(0, exe=self.app) if self.app else None
+        return assumed.process(self.app, self.user, self.parents, self.service, self.container)
 
     def flow(self) -> http.HTTPFlow:
         client = mitm.Client(peername=("127.0.0.1", 0), sockname=("127.0.0.1", 0))
@@ -226,11 +230,13 @@ def explain(arguments: argparse.Namespace) -> int:
     """Which rule would decide on a request, and why the others did not.  Nothing is sent.
 
     With --app also the pins of that program, and what may be learned of it, are looked at.
-    With --requests, one JSON object a line: url, and if need be method, headers, body, app, source_url, type.
+    With --requests, one JSON object a line: url, and if need be method, headers, body, app, user, parents (a list,
+    nearest first), service, container, source_url, type.
 
     example:
       lockgate explain https://ads.example/x.js --policy policy.yaml
       lockgate explain https://api.example/up --body-file dump.json --policy policy.yaml
+      lockgate explain https://api.example/ --app /usr/bin/curl --parent /bin/sh --user ann --policy policy.yaml
       lockgate explain --requests requests.jsonl --json --policy policy.yaml
     """
     if bool(arguments.url) == bool(arguments.requests):
@@ -258,6 +264,7 @@ def _one(arguments: argparse.Namespace) -> Asked:
     try:
         body = arguments.body_file.read_bytes() if arguments.body_file else b""
         return Asked(arguments.url, arguments.method or ("POST" if body else "GET"), headers, body, arguments.app,
+                     arguments.asking_user, tuple(arguments.parent), arguments.service, arguments.container,
                      arguments.source, arguments.type)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
@@ -278,7 +285,8 @@ def _parse(text: str, place: str) -> Asked:
         given = json.loads(text)
         body = str(given.get("body", "")).encode()
         return Asked(given["url"], given.get("method") or ("POST" if body else "GET"),
-                     list(given.get("headers", {}).items()), body, given.get("app"),
+                     list(given.get("headers", {}).items()), body, given.get("app"), given.get("user"),
+                     tuple(map(str, given.get("parents", ()))), given.get("service"), given.get("container"),
                      given.get("source_url") or given.get("source"), given.get("type"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{place}: not a request: {type(error).__name__}: {error}") from None

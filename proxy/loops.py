@@ -254,7 +254,8 @@ def random_of(data: bytes) -> bytes | None:
 
 def related(one: Process, other: Process) -> bool:
     """The same process, or parent and child: servers accept in the one and work in the other."""
-    return one.pid == other.pid or str(one.pid) in other.parents[:1] or str(other.pid) in one.parents[:1]
+    return (one.pid == other.pid or any(parent.pid == one.pid for parent in other.parents[:1])
+            or any(parent.pid == other.pid for parent in one.parents[:1]))
 
 
 def told(connection: Connection, why: str, more: str = "") -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from mitmproxy import connection as ends
 from mitmproxy import http
 
-from addons.connection import Connection, Process
+from addons.connection import Connection, Parent, Process
 from addons.verdict import Action
 from proxy import deadline
 from proxy.chain import Chain, Decision
@@ -47,6 +47,13 @@ def say(**message: object) -> None:
     print(json.dumps(message), flush=True)
 
 
+def _process(fields: dict[str, Any]) -> Process:
+    """As `lockgate tap` describes it: JSON has no tuples."""
+    parents = tuple(Parent(*parent) for parent in fields.get("parents", ()))
+    lists = {name: tuple(fields.get(name, ())) for name in ("cmdline", "namespaces")}
+    return Process(**fields | lists | {"parents": parents})
+
+
 @dataclass(slots=True)
 class Collected:
     """A message for filters that want it whole."""
@@ -60,8 +67,7 @@ class Conversation:
     """One connection of the program, from its own point of view if it is the client, else from its clients'."""
 
     def __init__(self, rules: Rules, records: Records, about: dict[str, Any]) -> None:
-        process = Process(**about["process"] | {name: tuple(about["process"].get(name, ())) for name in
-                                                ("cmdline", "parents")})
+        process = _process(about["process"])
         near, far = (tuple(about[name] or ("", 0)) for name in ("local", "peer"))
         client, server = (far, near) if about["server"] else (near, far)
         self._connection = Connection(about["name"], server, client, process, labels={LABEL})

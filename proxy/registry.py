@@ -28,8 +28,7 @@ from typing import Any
 import pyparsing
 from mitmproxy import http
 
-from addons.connection import Process
-from addons.verdict import labels
+from proxy import operators
 from proxy.keys import Node
 from proxy.policy import Builder, PolicyError, load, read_trusted
 from proxy.schema import FilterRule, Policy
@@ -51,7 +50,7 @@ HOOKS = (
 #: Each level of parentheses takes pyparsing four times as long: 0.2 s for four, 40 s for eight.
 MAX_NESTING = 4
 QUOTED = re.compile(r"""(["'])(\\.|(?!\1).)*\1""", re.DOTALL)
-HELP = "as in mitmproxy, without ~b ~bq ~bs, and with ~app REGEX, ~label NAME"
+HELP = f"as in mitmproxy, without ~b ~bq ~bs, and with {operators.HELP}"
 #: Operators that would decode a whole body, however far it expands; bodies are for filters, which see them bounded.
 BODY_OPERATORS = frozenset({"b", "bq", "bs"})
 
@@ -109,8 +108,7 @@ def build(policy: Policy, base: Path, *, strict: bool | None = None) -> tuple[Lo
 def compile_when(text: str) -> Callable[[http.HTTPFlow], bool]:
     """Compile a `when` expression; ValueError if it is not one.
 
-    It is mitmproxy's language without the operators on bodies, and with `~app REGEX` on the executable path of
-    `flow.metadata["process"]` (an `addons.Process`) and `~label NAME`.
+    It is mitmproxy's language without the operators on bodies, and with ours.
     """
     depths = accumulate((c == "(") - (c == ")") for c in QUOTED.sub("", text))
     if max(depths, default=0) > MAX_NESTING:
@@ -135,22 +133,6 @@ def _grammar() -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)  # mitmproxy writes pyparsing's older names
         spec.loader.exec_module(module)
 
-        class App(module._Rex):  # type: ignore[misc]  # a base made at run time
-            code, is_binary = "app", False
-
-            def __call__(self, flow: http.HTTPFlow) -> bool:
-                process: Process | None = flow.metadata.get("process")
-                return process is not None and bool(self.re.search(process.exe))
-
-        class Label(module._Rex):  # type: ignore[misc]
-            code, is_binary = "label", False
-
-            def __init__(self, expr: str) -> None:
-                self.expr = expr
-
-            def __call__(self, flow: http.HTTPFlow) -> bool:
-                return self.expr in labels(flow)
-
         class Url(module.FUrl):  # type: ignore[misc]
             @classmethod
             def make(cls, text: str, at: int, tokens: list[str]) -> Any:
@@ -158,8 +140,8 @@ def _grammar() -> Any:
                     raise ValueError
                 return super().make(text, at, tokens)
 
-        operators = [each for each in module.filter_rex if each.code not in BODY_OPERATORS]
-        module.filter_rex, module.FUrl = [*operators, App, Label], Url
+        kept = [each for each in module.filter_rex if each.code not in BODY_OPERATORS]
+        module.filter_rex, module.FUrl = [*kept, *operators.operators(module)], Url
         return module._make()
 
 

@@ -37,7 +37,7 @@ MAX_SESSIONS = 1000
 
 _lib = cast(Any, SSL)._lib
 
-type Partition = tuple[int, int, str]
+type Partition = tuple[int, int, float, str]
 
 
 class Key(NamedTuple):
@@ -59,7 +59,7 @@ def partition(connection: Connection) -> Partition | None:
     process = connection.process
     if process is None or process.uid is None or process.ended:
         return None
-    return process.uid, process.pid, process.exe
+    return process.uid, process.pid, process.started, process.exe
 
 
 # -- towards clients

@@ -51,29 +51,39 @@ class ConnectionRule:
     clients: Annotated[tuple[Network, ...] | None,
                        Key("CIDR blocks of those who connect", raw=tuple[str, ...], convert=ip_network)] = None
     apps: Annotated[tuple[str, ...] | None, Key("executable paths; * ? [] as in a shell, * also matches /")] = None
+    trees: Annotated[tuple[str, ...] | None, Key("executable paths, of the program or of any ancestor")] = None
+    services: Annotated[tuple[str, ...] | None, Key("systemd units (nginx.service); * ? [] as in a shell")] = None
+    containers: Annotated[tuple[str, ...] | None, Key("containers (docker:3f4e*); * ? [] as in a shell")] = None
     users: Annotated[tuple[str, ...] | None, Key('user names, or uids in quotes ("1000")')] = None
     ja4: Annotated[tuple[str, ...] | None, Key("JA4 fingerprints of the ClientHello; * ? [] as in a shell")] = None
 
     def __post_init__(self) -> None:
-        surer = self.hosts or self.addresses or self.clients or self.apps or self.users
-        if self.verdict == "bypass" and self.ja4 and not surer:
+        who = self.clients or self.apps or self.trees or self.services or self.containers or self.users
+        if self.verdict == "bypass" and self.ja4 and not (self.hosts or self.addresses or who):
             raise ValueError("any program can send that ClientHello: to bypass, name hosts, addresses, clients, apps "
                              "or users")
 
     def matches(self, conn: Connection) -> bool:
         """Tell whether all conditions hold; one about something unknown (an ended process, no SNI) does not."""
         process, host, ja4 = conn.process or Process(0), conn.host or "", conn.ja4 or ""
-        app, users = process.exe, {process.user, "" if process.uid is None else str(process.uid)} - {""}
+        users = {process.user, "" if process.uid is None else str(process.uid)} - {""}
         conditions: tuple[tuple[tuple[Any, ...] | None, Callable[[Any], bool]], ...] = (
             (self.hosts, lambda pattern: matches_host(pattern, host)),
             (self.addresses, lambda block: _is_in(conn.address[0], block)),
             (self.ports, lambda port: port == conn.address[1]),
             (self.clients, lambda block: _is_in(conn.client[0], block)),
-            (self.apps, lambda glob: app != "" and fnmatch.fnmatchcase(app, glob)),
+            (self.apps, lambda glob: _is_like(process.exe, glob)),
+            (self.trees, lambda glob: any(_is_like(exe, glob) for exe in process.tree)),
+            (self.services, lambda glob: _is_like(process.service, glob)),
+            (self.containers, lambda glob: _is_like(process.container, glob)),
             (self.users, lambda user: user in users),
-            (self.ja4, lambda glob: ja4 != "" and fnmatch.fnmatchcase(ja4, glob)),
+            (self.ja4, lambda glob: _is_like(ja4, glob)),
         )
         return all(values is None or any(map(test, values)) for values, test in conditions)
+
+
+def _is_like(text: str, glob: str) -> bool:
+    return text != "" and fnmatch.fnmatchcase(text, glob)
 
 
 def _is_in(address: str, block: Network) -> bool:
@@ -91,7 +101,7 @@ class FilterRule:
     id: Annotated[str, Key("name of the rule in events; unique")]
     use: Annotated[str, Key("a built-in filter, an entry point in lockgate.filters, ./mine.py:Class or ./addon.py")]
     source: Node = field(repr=False, compare=False)  # the mapping that this was built from
-    when: Annotated[str | None, Key("mitmproxy filter expression, also ~app REGEX, ~label NAME; absent: always")] = None
+    when: Annotated[str | None, Key("mitmproxy filter expression; also ~app ~exe ~tree ~user ~label")] = None
     options: Annotated[Any, Key("the filter's own options", name="with")] = field(default_factory=dict)
     mode: Annotated[Literal["monitor", "enforce"], Key("monitor: verdicts become alerts")] = "enforce"
     on_error: Annotated[Literal["block", "allow"], Key("what counts when the filter fails or is late")] = "block"

@@ -49,6 +49,12 @@ CONDITIONS = {
     "since": "at >= :since",
     "host": "(host = :host OR substr(host, -length(:host) - 1) = '.' || :host)",
     "app": "(app = :app OR substr(app, -length(:app) - 1) = '/' || :app)",
+    "tree": """(app = :tree OR substr(app, -length(:tree) - 1) = '/' || :tree OR EXISTS (
+        SELECT 1 FROM (SELECT json_extract(value, '$.exe') AS exe FROM json_each(event, '$.process.parents'))
+        WHERE exe = :tree OR substr(exe, -length(:tree) - 1) = '/' || :tree))""",
+    "user": """:user IN (json_extract(event, '$.process.user'), CAST(json_extract(event, '$.process.uid') AS TEXT))""",
+    "service": "json_extract(event, '$.process.service') = :service",
+    "container": "json_extract(event, '$.process.container') = :container",
     "verdict": "verdict = :verdict",
     "filter": "filter = :filter",
     "incident": "incident = :incident",
@@ -260,7 +266,8 @@ def read(folder: Path, *, limit: int | None = None, **wanted: str | None) -> Ite
     """Yield the events in order; `limit` keeps the last ones.
 
     `wanted` has any of since (`90s`, `10m`, `2h`, `3d`, ISO time), host (with its subdomains), app (path or file name),
-    verdict, filter, incident. Raises FileNotFoundError without a database, ValueError for a bad time or a bad database.
+    tree (an ancestor's too), user, service, container, verdict, filter, incident. Raises FileNotFoundError without a
+    database, ValueError for a bad time or a bad database.
     """
     values = _values(wanted)
     page = _select(folder, values, limit=limit, newest=True) if limit else _select(folder, values)

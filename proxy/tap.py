@@ -34,7 +34,7 @@ from proxy.commands import _tell as tell
 from proxy.launcher import SCRUBBED
 from proxy.options import UsageError, state
 from proxy.runner import _account as account
-from redirector import owner
+from redirector import processes
 
 #: Seconds for the observer to load the policy and its filters.
 READY_LIMIT = 30.0
@@ -282,7 +282,7 @@ def _process(pid: int) -> dict[str, Any]:
     """What the filters are told of the program; asked while it lives."""
     if pid not in _known:
         with contextlib.suppress(OSError):
-            found = described(owner._read(pid, os.stat(f"/proc/{pid}").st_uid))  # noqa: PTH116
+            found = described(processes.read(pid, os.stat(f"/proc/{pid}").st_uid))  # noqa: PTH116
             if found is not None:
                 _known[pid] = asdict(found)
     return _known.get(pid, {"pid": pid, "ended": True})

@@ -9,5 +9,7 @@ imported.
     nftables.py   the Linux backend: rule text, install, remove         nft.py      libnftables, the owner of a table
     guard.py      the process that holds the refusing rules for `fail: closed`
     sockets.py    which TCP sockets exist (netlink sock_diag)           owner.py    which process owns one
+    connects.py   who called connect(), noted by the kernel (BPF)
+    processes.py  what /proc says of one process                        groups.py   its systemd unit and container
     release.py    finds and ends all of the above; needs neither this package nor a virtual environment
 """

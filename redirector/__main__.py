@@ -128,7 +128,9 @@ def serve(channel: Channel, session: Session | Observation, limit: float) -> Non
 def run(channel: Channel, arguments: list[str]) -> None:
     """From Start to the end; nothing but a guard is left on return. Raises BackendError, PeerGone, ProtocolError."""
     start = start_of(arguments, channel)
-    with Session(start, start.plan) if start.plan else Observation() as session:
+    with owner.watching() as hindrance, Session(start, start.plan) if start.plan else Observation() as session:
+        if hindrance:
+            note(f"the processes of connections are searched in /proc: {hindrance}")
         channel.send(session.install())
         serve(channel, session, HEARTBEAT_LIMIT if start.plan else OBSERVED_LIMIT)
 

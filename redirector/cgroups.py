@@ -1,9 +1,15 @@
 """Control groups, version 2: where they are mounted, and their ids (cgroups(7); mountinfo in proc(5))."""
+import ctypes
 import os
+import struct
 from contextlib import suppress
 from pathlib import Path
 
 from redirector.plan import BackendError
+
+#: struct file_handle for open_by_handle_at(2): its size, its type (FILEID_KERNFS, linux/exportfs.h), and the id.
+_HANDLE, _FILEID_KERNFS = struct.Struct("=IiQ"), 0xFE
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def mount(mountinfo: str | None = None) -> str:
@@ -28,3 +34,22 @@ def ids(cgroup: str) -> frozenset[int]:
     if not found:
         raise BackendError(f"no control group {cgroup} ({folder}): make it before the start")
     return frozenset(found)
+
+
+def path(number: int) -> str:
+    """The path, from the mount, of the group with this id; empty where it has gone or we may not ask (needs root)."""
+    with suppress(OSError, BackendError):
+        folder = mount()
+        base = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            handle = ctypes.create_string_buffer(_HANDLE.pack(8, _FILEID_KERNFS, number), _HANDLE.size)
+            found = _libc.open_by_handle_at(base, handle, os.O_PATH | os.O_CLOEXEC)
+        finally:
+            os.close(base)
+        if found >= 0:
+            try:
+                whole = os.readlink(f"/proc/self/fd/{found}")  # noqa: PTH115  # bytes of any kind
+            finally:
+                os.close(found)
+            return whole.removeprefix(folder.rstrip("/")) or "/"
+    return ""

@@ -1,62 +1,106 @@
-"""Which process owns a TCP connection: the socket's inode from the kernel, the process from /proc (proc(5)).
+"""Which process owns a TCP connection.
 
-It needs no rights for processes of one's own user, and root for all. As the processes that opened the last connections
-are asked first, most look-ups take well under a millisecond. What /proc shows of a process is that process's choice:
-its name, its words, the control groups that its user may make; so all of it is bytes until `clip` has made it text.
+The kernel says which socket it is (`sockets`) and who called connect() for it (`connects`); /proc says the rest
+(`processes`). So the process that is named is the one that connected, as long as it lives: not a child that inherited
+the socket, and not one that it was sent to. If it has gone, or nothing was noted, the holder is searched by the
+socket's inode: the newest process that has it open, the user's own before others, and those alone where somebody else
+is known to have connected: a user must not look like another by sending that one a socket. A search needs no rights for
+processes of one's own user, and root for all; as the processes found last are asked first, most searches are short.
 """
-import errno
 import os
-import pwd
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
-from redirector import sockets
-from redirector.plan import Endpoint
-from redirector.wire import MAX_CGROUP, MAX_CMDLINE, MAX_EXE, MAX_PARENTS, MAX_USER, Process, clip
+from redirector import cgroups, groups, processes, sockets
+from redirector.connects import Connects
+from redirector.plan import NO_UID, BackendError, Connection, Endpoint
+from redirector.wire import MAX_CGROUP, MAX_NAME, Process, clip
 
 #: Seconds for one search, as the client waits meanwhile; 10 000 open files are read in about 20 ms.
 SEARCH_LIMIT = 0.05
 #: Processes asked before all others: on a desktop a few programs open most connections.
 MAX_RECENT = 16
 
-#: Before the path of an executable that is another file, or none, where we look: in a container, or made to deceive.
-ELSEWHERE = "elsewhere:"
-
-_PROC = Path("/proc")
-_TICKS = os.sysconf("SC_CLK_TCK")
 _recent: deque[int] = deque(maxlen=MAX_RECENT)
+_connects: Connects | None = None
+
+
+@contextmanager
+def watching() -> Iterator[str]:
+    """Have the kernel note who connects, while this lasts; yields why it does not, or an empty text."""
+    global _connects        # one kernel, one redirector
+    try:
+        connects = Connects()
+    except (OSError, BackendError, ValueError) as error:
+        yield str(error)
+        return
+    with connects:
+        _connects = connects
+        try:
+            yield ""
+        finally:
+            _connects = None
 
 
 def find(client: Endpoint, server: Endpoint) -> Process | None:
     """The process whose connection runs from `client`, an address of its own, to `server`.
 
-    None when there is no such connection. When only its user is known, `ended` says whether the process has gone, or is
-    not ours to see.
+    None when there is no such connection. When its process is not known, `ended` says whether it has gone, or is not
+    ours to see.
     """
     connection = sockets.find(client, server)
     if connection is None:
         return None
-    pid = _holder(connection.inode, connection.uid) if connection.inode else None
-    if pid is not None:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            return _read(pid, connection.uid)
+    process = _caller(connection)
+    if process is not None and not process.ended:
+        return process
+    if process := _holder(connection, strangers=process is None) or process:
+        return process
     after = sockets.find(client, server) if connection.inode else None
-    return Process(connection.uid, _user(connection.uid), ended=after is None or not after.inode)
+    return _unseen(connection, ended=after is None or not after.inode)
 
 
-def _holder(inode: int, uid: int) -> int | None:
-    link, deadline = f"socket:[{inode}]", time.monotonic() + SEARCH_LIMIT
-    for pid in _candidates(uid, deadline):
-        if _holds(pid, link, deadline):
+def _caller(connection: Connection) -> Process | None:
+    """Who called connect(), with no more than its number and name if it has gone; None if that was not noted."""
+    caller = _connects.caller(sockets.cookie(connection)) if _connects is not None else None
+    if caller is None:
+        return None
+    if connection.uid == NO_UID:
+        connection = replace(connection, uid=caller.uid, cgroup=caller.cgroup)
+    found = processes.read(caller.pid, connection.uid, thread=caller.thread, by=caller.at)
+    return found or _unseen(connection, ended=True, pid=caller.pid,
+                            name=clip(caller.name.decode(errors="replace"), MAX_NAME))
+
+
+def _unseen(connection: Connection, **known: Any) -> Process:
+    """What is known without the process: the kernel says user and control group of the socket itself."""
+    path = cgroups.path(connection.cgroup) if connection.cgroup else ""
+    return Process(
+        connection.uid, processes.user(connection.uid), cgroup=clip(path, MAX_CGROUP),
+        service=clip(groups.unit(path), MAX_CGROUP), container=clip(groups.container(path), MAX_CGROUP), **known)
+
+
+def _holder(connection: Connection, strangers: bool) -> Process | None:
+    """A process that has the socket open; with `strangers` also one of another user than the socket's."""
+    now, deadline = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.monotonic() + SEARCH_LIMIT
+    link = f"socket:[{connection.inode}]"
+    for pid in _candidates(connection.uid, deadline) if connection.inode else ():
+        if (strangers or _user(pid) == connection.uid) and _holds(pid, link, deadline):
             if pid not in _recent:
                 _recent.appendleft(pid)
-            return pid
+            return processes.read(pid, connection.uid, by=now)
         if time.monotonic() > deadline:
             break
+    return None
+
+
+def _user(pid: int) -> int | None:
+    with suppress(OSError):
+        return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116
     return None
 
 
@@ -64,7 +108,7 @@ def _candidates(uid: int, deadline: float) -> Iterator[int]:
     """The recent ones, then the user's processes and the others, the newest of each first."""
     yield from tuple(_recent)
     found = []
-    with os.scandir(_PROC) as folders:
+    with os.scandir("/proc") as folders:
         for folder in folders:
             if time.monotonic() > deadline:     # any user can have thousands of processes
                 return
@@ -82,93 +126,3 @@ def _holds(pid: int, link: str, deadline: float) -> bool:
             if time.monotonic() > deadline:
                 break
     return False
-
-
-def _read(pid: int, uid: int) -> Process:
-    """Raises FileNotFoundError or ProcessLookupError if the process ends meanwhile."""
-    folder = _PROC / str(pid)
-    parent, ticks = _stat(pid)
-    exe, cgroup = "", b""
-    with _unsaid():
-        exe = _exe(pid)
-    with _unsaid():
-        cgroup = (folder / "cgroup").read_bytes()
-    return Process(
-        uid, _user(uid), pid, clip(exe, MAX_EXE), _words((folder / "cmdline").read_bytes()), tuple(_parents(parent)),
-        started=_boot_time() + ticks / _TICKS,
-        cgroup=clip(_cgroup(cgroup), MAX_CGROUP))
-
-
-def _exe(pid: int) -> str:
-    """The executable's path as everybody sees it; any user can make a mount namespace in which `/usr/bin/backup` is
-    theirs, and rules must not believe that."""
-    link = f"/proc/{pid}/exe"
-    path = os.readlink(link)  # noqa: PTH115  # bytes of any kind
-    if os.stat(f"/proc/{pid}/ns/mnt").st_ino == _own_mounts():  # noqa: PTH116
-        return path.removesuffix(" (deleted)")      # an upgrade did that
-    with suppress(OSError):
-        if os.path.samestat(os.stat(link), os.stat(path)):  # noqa: PTH116
-            return path
-    return ELSEWHERE + path
-
-
-@cache
-def _own_mounts() -> int:
-    return os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116
-
-
-@contextmanager
-def _unsaid() -> Iterator[None]:
-    """Go on without what is not ours to see, or has a longer path than the kernel says: any user can make such."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
-            raise
-
-
-def _stat(pid: int) -> tuple[int, int]:
-    """The parent, and the start in ticks since boot: fields 4 and 22, counted behind the name (it can be anything)."""
-    fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    return int(fields[1]), int(fields[19])
-
-
-def _parents(pid: int) -> Iterator[int]:
-    for _ in range(MAX_PARENTS):
-        if pid == 0:
-            return
-        yield pid
-        try:
-            pid, _ = _stat(pid)
-        except OSError:
-            return
-
-
-def _words(cmdline: bytes) -> tuple[str, ...]:
-    words: list[str] = []
-    left = MAX_CMDLINE
-    for word in cmdline.decode(errors="replace").removesuffix("\0").split("\0"):
-        words.append(clip(word, left - 1))
-        left -= len(words[-1].encode()) + 1
-        if left <= 1:
-            break
-    return tuple(words)
-
-
-def _cgroup(lines: bytes) -> str:
-    """That of version 2. A name cannot hold a line feed, but all else that splitlines() would take for a line's end."""
-    return next((line[3:] for line in lines.split(b"\n") if line.startswith(b"0::")), b"").decode(errors="replace")
-
-
-@cache
-def _boot_time() -> float:
-    lines = (_PROC / "stat").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("btime "))
-
-
-@lru_cache(256)     # a user may own 65 536 more uids (subuid(5))
-def _user(uid: int) -> str:
-    try:
-        return clip(pwd.getpwuid(uid).pw_name, MAX_USER)
-    except KeyError:
-        return str(uid)

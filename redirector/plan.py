@@ -11,6 +11,7 @@ MAX_PORTS = 64
 MAX_SCOPE = 1024
 #: uid_t is 32 bits wide and its last value means "no such user" (chown(2)).
 MAX_UID = 2**32 - 2
+NO_UID = MAX_UID + 1
 #: Left alone unless `lan` is set: RFC 1122 3.2.1.3, RFC 1918, 6598, 3927, 5771; RFC 4193, RFC 4291 2.5.6 and 2.7.
 LAN = tuple(map(ip_network, (
     "0.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "224.0.0.0/4",
@@ -127,7 +128,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Connection:
-    """One end of a TCP connection; `client` is the local address. `inode` is 0 when no process holds it any more."""
+    """One end of a TCP connection; `client` is the local address. `inode` is 0 when no process holds it any more,
+    `uid` then NO_UID where the kernel has forgotten whose it was."""
 
     client: Endpoint
     server: Endpoint

@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import Collection, Iterator
 
-from redirector.plan import Connection, Endpoint
+from redirector.plan import NO_UID, Connection, Endpoint
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 4, 20, 21
@@ -25,9 +25,11 @@ _BUFFER = 1 << 16
 _HEADER = struct.Struct("=IHHII")                # nlmsghdr
 _REQUEST = struct.Struct("=BBBxI48s")            # family, protocol, extensions, states, inet_diag_sockid
 _SOCKET_ID = struct.Struct("!HH16s16s12s")       # ports, addresses, then interface and cookie
-_MESSAGE = struct.Struct("=Bxxx48s12xII")        # family, inet_diag_sockid, uid, inode
 _OPERATION = struct.Struct("=BBH")               # inet_diag_bc_op: code, and where to go on: if so, if not
 _HOST = struct.Struct("=BBxxi")                  # inet_diag_hostcond: family, bits of the address, port
+_MESSAGE = struct.Struct("=BxBx48s12xII")        # family, timer, inet_diag_sockid, uid, inode
+#: The timer of a socket of which the kernel keeps the addresses alone, in FIN_WAIT2 too: what it says of uid is 0.
+_TIME_WAIT = 3
 #: No interface, no cookie (INET_DIAG_NOCOOKIE): any socket with these addresses.
 _ANY = bytes(4) + b"\xff" * 8
 
@@ -94,6 +96,10 @@ def _any_peer(ends: list[tuple[bytes, int]]) -> bytes:
         code = (_OPERATION.pack(BC_D_COND, size, size + _OPERATION.size + (0 if code else 4))
                 + _HOST.pack(family, 8 * len(address), port) + address + jump + code)
     return code
+def cookie(connection: Connection) -> int:
+    """The kernel's number of the socket, which no other ever has: two words, the lower first (inet_diag_sockid)."""
+    low, high = struct.unpack_from("=II", connection.ident[1], _SOCKET_ID.size - 8)
+    return int(low | high << 32)
 
 
 def destroy(connection: Connection) -> bool:
@@ -139,7 +145,9 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _connection(body: bytes) -> Connection:
-    family, ident, uid, inode = _MESSAGE.unpack_from(body)
+    family, timer, ident, uid, inode = _MESSAGE.unpack_from(body)
+    if timer == _TIME_WAIT:
+        uid = NO_UID
     sport, dport, source, target, _ = _SOCKET_ID.unpack(ident)
     width = 4 if family == socket.AF_INET else 16
     client, server = (str(plain(socket.inet_ntop(family, packed[:width]))) for packed in (source, target))

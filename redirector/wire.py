@@ -11,17 +11,23 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
-from redirector.plan import MAX_UID, Endpoint, Plan, Scope, is_int, require
+from redirector.plan import NO_UID, Endpoint, Plan, Scope, is_int, require
 
 VERSION = 1
 #: Bytes in a line, its end included. The longest message, an Owner at the limits below, stays under it.
-MAX_LINE = 4096
+MAX_LINE = 16_384
 #: Seconds between two heartbeats of the proxy, and the silence after which it counts as hung.
 HEARTBEAT_INTERVAL, HEARTBEAT_LIMIT = 0.2, 1.0
-#: Characters of the longer texts, see MAX_LINE; JSON may double them (quotes, backslashes).
-MAX_EXE, MAX_CMDLINE, MAX_CGROUP, MAX_USER, MAX_PARENTS, MAX_REASON = 800, 400, 300, 64, 16, 1000
+#: Bytes of the longer texts, see MAX_LINE; JSON may double them (quotes, backslashes).
+MAX_EXE, MAX_CMDLINE, MAX_CGROUP, MAX_USER, MAX_REASON = 800, 400, 300, 64, 1000
+#: Ancestors, and bytes of all their executables: those of a deep tree of long paths are pids alone at its far end.
+MAX_PARENTS, MAX_ANCESTRY = 16, 2400
+#: Bytes of a thread's name: the kernel has 15, and three of ours stand for one that is no text.
+MAX_NAME = 48
+#: The namespaces by which a process may see another system than we.
+NAMESPACES = ("mnt", "pid", "user")
 #: Names a table and a file, so: short, and nothing that either would read as its own syntax.
 _INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -111,11 +117,20 @@ class Lookup:
         _check_endpoint("server", self.server)
 
 
+class Parent(NamedTuple):
+    """An ancestor; `exe` is empty where it could not be read or had no room."""
+
+    pid: int
+    exe: str = ""
+
+
 @dataclass(frozen=True)
 class Process:
-    """The owner of a socket. Of one that had `ended` before the look-up, only `uid` and `user` are known.
+    """The owner of a socket. Of one that had `ended` before the look-up, the socket itself tells user, control group
+    and unit; the pid is None where nobody noted it, `uid` NO_UID where nobody knows.
 
-    `started` is in seconds since the epoch; `parents` are pids, the nearest first; texts are cut at the limits above.
+    `started` is in seconds since the epoch, `name` what the thread that connected called itself, `namespaces` those of
+    NAMESPACES that are not ours; `parents` are its ancestors, the nearest first; texts are cut at the limits above.
     """
 
     uid: int
@@ -123,21 +138,30 @@ class Process:
     pid: int | None = None
     exe: str = ""
     cmdline: tuple[str, ...] = ()
-    parents: tuple[int, ...] = ()
+    parents: tuple[Parent, ...] = ()
     started: float = 0.0
     cgroup: str = ""
     ended: bool = False
+    name: str = ""
+    service: str = ""
+    container: str = ""
+    namespaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(is_int(self.uid, 0, MAX_UID + 1), "uid: not a user id")
+        require(is_int(self.uid, 0, NO_UID), "uid: not a user id")
         require(self.pid is None or is_int(self.pid, 1, 2**31), "pid: not a process id")
-        for name, limit in {"user": MAX_USER, "exe": MAX_EXE, "cgroup": MAX_CGROUP}.items():
+        for name, limit in {"user": MAX_USER, "exe": MAX_EXE, "cgroup": MAX_CGROUP, "service": MAX_CGROUP,
+                            "container": MAX_CGROUP, "name": MAX_NAME}.items():
             _check_text(name, getattr(self, name), limit)
         require(isinstance(self.cmdline, tuple) and all(isinstance(word, str) for word in self.cmdline),
                 "cmdline: not a list of texts")
         require(sum(len(word.encode()) + 1 for word in self.cmdline) <= MAX_CMDLINE, "cmdline: too long")
         require(isinstance(self.parents, tuple) and len(self.parents) <= MAX_PARENTS
-                and all(is_int(pid, 0, 2**31) for pid in self.parents), "parents: not a list of process ids")
+                and all(isinstance(parent, Parent) and is_int(parent.pid, 0, 2**31) and isinstance(parent.exe, str)
+                        for parent in self.parents), "parents: not a list of processes")
+        require(sum(len(parent.exe.encode()) for parent in self.parents) <= MAX_ANCESTRY, "parents: too long")
+        require(isinstance(self.namespaces, tuple) and set(self.namespaces) <= set(NAMESPACES),
+                "namespaces: not names of such")
         require(isinstance(self.started, float) and 0 <= self.started < 2**40, "started: not a time")
         require(isinstance(self.ended, bool), "ended: not true or false")
 
@@ -191,7 +215,10 @@ def _start(fields: dict[str, Any]) -> Start:
 
 def _owner(fields: dict[str, Any]) -> Owner:
     process = fields.pop("process")
-    return Owner(process=None if process is None else Process(**_tuples(process)), **_tuples(fields))
+    if process is not None:
+        parents = {"parents": tuple(Parent(*parent) for parent in process.get("parents", ()))}
+        process = Process(**_tuples(process) | parents)
+    return Owner(process=process, **_tuples(fields))
 
 
 _BUILD: dict[str, Callable[[dict[str, Any]], Message]] = {

@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 
-from addons.connection import Process
+from addons.connection import Parent, Process
 from proxy import channel as module
 from proxy.channel import Channel, Lost, described, own_lookup
 from redirector import wire
+from redirector.plan import NO_UID
 
 
 @asynccontextmanager
@@ -55,7 +56,7 @@ def test_it_knows_whose_connection_it_is(tmp_path, connection):
 
     ours, nobody = asyncio.run(ask())
     assert (ours.pid, ours.uid, nobody) == (os.getpid(), os.getuid(), None)
-    assert ours.parents[0] == str(os.getppid())
+    assert ours.parents[0].pid == os.getppid()
 
 
 def test_without_a_redirector_its_own_eyes_serve(connection):
@@ -170,8 +171,15 @@ def test_a_system_that_cannot_be_asked_knows_nobody(monkeypatch, connection):
 
 
 def test_described():
-    found = wire.Process(65534, "", 7, "/bin/x", ("x", "y"), (3, 1), 1.0, "/user.slice")
+    found = wire.Process(65534, "", 7, "/bin/x", ("x", "y"), (wire.Parent(3, "/bin/sh"), wire.Parent(1)), 1.0,
+                         "/user.slice", name="x", service="a.service", container="lxc:b", namespaces=("mnt",))
     assert described(found) == Process(
-        pid=7, exe="/bin/x", cmdline=("x", "y"), user="nobody", uid=65534, parents=("3", "1"), cgroup="/user.slice"
+        pid=7, exe="/bin/x", cmdline=("x", "y"), user="nobody", uid=65534, parents=(Parent(3, "/bin/sh"), Parent(1)),
+        cgroup="/user.slice", name="x", started=1.0, service="a.service", container="lxc:b", namespaces=("mnt",)
     )
     assert described(None) is None
+
+
+def test_nobody_knows_whose_it_was():
+    found = described(wire.Process(NO_UID, "", ended=True))
+    assert (found.user, found.uid, found.pid) == ("", None, 0)

@@ -1,7 +1,7 @@
 """Who the proxy runs as, what it gets to see, and whose the state folder is."""
 
-import fcntl
 import contextlib
+import fcntl
 import os
 import pwd
 import socket

@@ -144,3 +144,13 @@ def test_what_runs_apart_raises_here():
 
     with pytest.raises(ValueError, match="inside"):
         doctor.apart(0, fail)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a namespace")
+@pytest.mark.parametrize(("enter", "result"), [
+    pytest.param([], "ok", id="here"), pytest.param(["unshare", "--pid", "--fork", "--mount-proc"], "warn", id="in a container"),
+])
+def test_who_connects(enter, result):
+    script = "from proxy import doctor; print(next(doctor.identity()).result)"
+    done = subprocess.run([*enter, sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == result

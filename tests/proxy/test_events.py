@@ -7,7 +7,7 @@ import time
 import pytest
 from mitmproxy.test import tflow
 
-from addons.connection import Connection, Process
+from addons.connection import Connection, Parent, Process
 from addons.verdict import Finding, masked
 from proxy.events import (
     CROCKFORD,
@@ -30,7 +30,8 @@ SECRET = b"AKIAQWERTYUIOPASDFGH"
 
 
 def connection(**more):
-    process = Process(42, "/usr/bin/curl", ("curl", "-d", SECRET.decode()), "ann", 1000, ("/bin/sh",), "/user.slice")
+    process = Process(42, "/usr/bin/curl", ("curl", "-d", SECRET.decode()), "ann", 1000,
+                      (Parent(41, "/bin/sh"), Parent(1)), "/user.slice", name="curl", started=1e9, service="a.service")
     return Connection("host.example", ("192.0.2.1", 443), ("127.0.0.1", 50_000), process, alpn=("h2",),
                       ja3="aa", ja4="t13d", labels={"b", "a"}, **more)
 
@@ -47,9 +48,17 @@ def test_connection_event():
         "dest_port": 443, "proto": "TCP", "app_proto": "tls", "lockgate": {"verdict": "inspect"},
         "tls": {"sni": "host.example", "alpn": ["h2"], "ja3": {"hash": "aa"}, "ja4": "t13d"},
         "process": {"pid": 42, "exe": "/usr/bin/curl", "cmdline": "curl -d AKIA…", "user": "ann", "uid": 1000,
-                    "parents": ("/bin/sh",), "cgroup": "/user.slice"},
+                    "parents": [{"pid": 41, "exe": "/bin/sh"}, {"pid": 1, "exe": ""}], "cgroup": "/user.slice",
+                    "service": "a.service", "started": "2001-09-09T01:46:40.000+00:00"},
         "labels": ["a", "b"],
     }
+
+
+def test_a_process_that_has_ended():
+    gone = Connection(None, ("192.0.2.1", 80), ("127.0.0.1", 1), Process(42, user="ann", ended=True, name="curl\x1b"))
+    event = connection_event(gone, Outcome("inspect"), flow_id=1)
+    assert event["process"] == {"pid": 42, "exe": "", "user": "ann", "name": "curl\x1b", "ended": True}
+    assert " curl\ufffd(42) " in line(event)
 
 
 def test_nothing_known():

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from addons.connection import Connection, Process
+from addons.connection import Connection, Parent, Process
 from proxy import loops
 from proxy.channel import own_lookup
 from proxy.dialled import Dialled
@@ -97,8 +97,8 @@ def test_a_child_of_who_holds_it_is_refused_too(guard, relay):
     async def scene():
         await guard.judge(BROWSER)
         guard.dial(relay[1])
-        assert await guard.judge(Process(pid=4_000_002, parents=(str(relay[0]),)))
-        assert not await guard.judge(Process(pid=4_000_003, parents=("1", str(relay[0]))))
+        assert await guard.judge(Process(pid=4_000_002, parents=(Parent(relay[0]),)))
+        assert not await guard.judge(Process(pid=4_000_003, parents=(Parent(1), Parent(relay[0]))))
     asyncio.run(scene())
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 import pytest
 from mitmproxy.test import tflow
 
-from addons.connection import Process
+from addons.connection import Parent, Process
 from addons.verdict import label
 from proxy.policy import PolicyError, parse
 from proxy.registry import BUILT_IN, MAX_NESTING, build, compile_when, import_built_in
@@ -188,7 +188,8 @@ def test_file_that_others_may_write(folder):
 def flow():
     found = tflow.tflow()
     found.request.host, found.request.method = "api.host.example", "POST"
-    found.metadata["process"] = Process(1, "/usr/bin/backup")
+    found.metadata["process"] = Process(1, "/usr/bin/backup", user="ann", uid=1000,
+                                        parents=(Parent(2, "/bin/sh"), Parent(3), Parent(4, "/opt/Agent")))
     label(found, "protocol:http/2")
     return found
 
@@ -198,14 +199,24 @@ def flow():
     ("~app /usr/bin/backup", True), ("~app ^backup", False), ("!~app /usr/bin/backup", False),
     ("~label protocol:http/2", True), ("~label protocol", False), ("~label protocol:http/1.1", False),
     ("~m POST & !~d internal & !~app /usr/bin/curl", True), ("(~m GET | ~label 'protocol:http/2') & ~d api", True),
+    ("~app /USR/BIN", True), ("~exe /usr/bin/backup", True), ("~exe /USR/BIN", False), ("~exe ^/bin/sh$", False),
+    ("~tree ^/usr/bin/backup$", True), ("~tree ^/bin/sh$", True), ("~tree ^/opt/Agent$", True),
+    ("~tree ^/opt/agent$", False), ("~tree ^$", False), ("~user ann", True), ("~user 1000", True),
+    ("~user an", False), ("~user 100", False), ("~user ANN", False), ("~user 'a.*|bob'", True),
+    ("!~tree /opt/Agent & ~user ann", False), ("~m POST & ~tree /opt/Agent & !~user root", True),
     ("~u '((((((a))))))'", True), ("~a", False),
 ])
 def test_when(when, holds):
     assert compile_when(when)(flow()) is holds
 
 
-def test_when_without_a_process():
-    assert compile_when("~app x")(tflow.tflow()) is False
+@pytest.mark.parametrize("when", ["~app .*", "~exe .*", "~tree .*", "~user .*"])
+@pytest.mark.parametrize("known", [None, Process(0), Process(7, ended=True)], ids=["nothing", "no fields", "ended"])
+def test_when_who_asks_is_not_known(when, known):
+    """What is not known matches nothing; `~app` also finds what can be found in nothing."""
+    found = tflow.tflow()
+    found.metadata["process"] = known
+    assert compile_when(when)(found) is (when == "~app .*" and known is not None)
 
 
 @pytest.mark.parametrize("when", [
@@ -213,6 +224,7 @@ def test_when_without_a_process():
     pytest.param("~b secret", id="body"), pytest.param("~bq x", id="request body"), pytest.param("~bs x", id="answer"),
     pytest.param("(~d a", id="open"), pytest.param("~d a && ~d b", id="&&"), pytest.param("~d a || ~d b", id="||"),
     pytest.param("~d a &", id="nothing after it"), pytest.param("~d (", id="no word"), pytest.param("~d [", id="regex"),
+    pytest.param("~exe [", id="regex of a path"), pytest.param("~user", id="no user"),
     pytest.param("(" * (MAX_NESTING + 1) + "~d a" + ")" * (MAX_NESTING + 1), id="deep"),
 ])
 def test_when_refused(when):

@@ -15,7 +15,7 @@ from proxy.mirror import TLS1_2, TLS1_3, apply, offer
 from proxy.resumption import LIFETIME, Key, Sessions, accept_tickets, bind, partition
 
 NAME, EARLY_DATA = "origin.test", 42
-ANN, BOB = (1000, 4711, "/usr/bin/browser"), (1001, 4712, "/usr/bin/browser")
+ANN, BOB = (1000, 4711, 1e9, "/usr/bin/browser"), (1001, 4712, 1e9, "/usr/bin/browser")
 KEY = Key(("192.0.2.1", 443), NAME, offer(None), ANN, 1, "system")
 
 
@@ -97,7 +97,8 @@ def face(authority, request):
 @pytest.mark.parametrize(("first", "then", "expected"), [
     pytest.param((ANN, NAME, 1), (ANN, NAME, 1), True, id="the same program"),
     pytest.param((ANN, NAME, 1), (BOB, NAME, 1), False, id="another user"),
-    pytest.param((ANN, NAME, 1), ((*ANN[:1], 5, ANN[2]), NAME, 1), False, id="another process of the user"),
+    pytest.param((ANN, NAME, 1), ((*ANN[:1], 5, *ANN[2:]), NAME, 1), False, id="another process of the user"),
+    pytest.param((ANN, NAME, 1), ((*ANN[:2], 2e9, *ANN[3:]), NAME, 1), False, id="another with the same pid"),
     pytest.param((ANN, NAME, 1), (ANN, NAME, 2), False, id="after a reload of the policy"),
     pytest.param((ANN, NAME, 1), (ANN, "other.test", 1), False, id="another name"),
     pytest.param((None, NAME, 1), (None, NAME, 1), False, id="nobody knows who"),
@@ -152,8 +153,8 @@ def test_another_face_cannot_read_the_ticket(authority, face, trusting):
 
 
 @pytest.mark.parametrize(("process", "expected"), [
-    pytest.param(Process(5, "/bin/a", uid=1000), (1000, 5, "/bin/a"), id="known"),
-    pytest.param(Process(5, "/bin/a", uid=0), (0, 5, "/bin/a"), id="root"),
+    pytest.param(Process(5, "/bin/a", uid=1000, started=1e9), (1000, 5, 1e9, "/bin/a"), id="known"),
+    pytest.param(Process(5, "/bin/a", uid=0), (0, 5, 0.0, "/bin/a"), id="root"),
     pytest.param(Process(5, "/bin/a"), None, id="of unknown user"),
     pytest.param(Process(5, uid=1000, ended=True), None, id="ended"),
     pytest.param(None, None, id="none"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.connection import Connection, Process
+from addons.connection import Connection, Parent, Process
 from proxy.patterns import host_or_label, host_pattern
 from proxy.schema import ConnectionRule, Policy, main
 from proxy.tlspolicy import Tls
@@ -15,7 +15,8 @@ PUBLISHED = Path(__file__).parents[2] / "docs" / "policy.schema.json"
 
 
 def connection(host="www.host.example", address="192.0.2.7", port=443, exe="/usr/bin/curl", **more):
-    process = Process(7, exe, user="ann", uid=1000) if exe is not None else None
+    process = Process(7, exe, user="ann", uid=1000, parents=(Parent(6, "/bin/sh"), Parent(5), Parent(1, "/opt/agent")),
+                      service="user@1000.service/ci.service", container="docker:3f4e") if exe is not None else None
     return Connection(host, (address, port), ("198.51.100.1", 50_000), process, ja4="t13d1516h2_a_b", **more)
 
 
@@ -38,6 +39,16 @@ def connection(host="www.host.example", address="192.0.2.7", port=443, exe="/usr
     pytest.param({"apps": ("/usr/*/c?rl",)}, connection(), True, id="app"),
     pytest.param({"apps": ("*",)}, connection(exe=None), False, id="unknown process"),
     pytest.param({"apps": ("*",)}, connection(exe=""), False, id="ended process"),
+    pytest.param({"trees": ("/opt/*",)}, connection(), True, id="an ancestor"),
+    pytest.param({"trees": ("/usr/bin/curl",)}, connection(), True, id="a tree has the program itself"),
+    pytest.param({"trees": ("",)}, connection(), False, id="an ancestor that is not known"),
+    pytest.param({"trees": ("/usr/bin/python*",)}, connection(), False, id="another tree"),
+    pytest.param({"apps": ("/opt/*",)}, connection(), False, id="an app is not its ancestors"),
+    pytest.param({"services": ("user@*/ci.service",)}, connection(), True, id="service"),
+    pytest.param({"services": ("ci.service",)}, connection(), False, id="a user's service is not the system's"),
+    pytest.param({"containers": ("docker:3f*",)}, connection(), True, id="container"),
+    pytest.param({"containers": ("podman:*",)}, connection(), False, id="another container"),
+    pytest.param({"services": ("*",), "containers": ("*",)}, connection(exe=None), False, id="of nobody known"),
     pytest.param({"users": ("ann",)}, connection(), True, id="user name"),
     pytest.param({"users": ("1000",)}, connection(), True, id="uid"),
     pytest.param({"users": ("None", "")}, connection(exe=None), False, id="unknown user"),

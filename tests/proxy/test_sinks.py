@@ -20,8 +20,8 @@ from proxy.sinks import Database, EventLog, JsonLines, StandardOutput, open_log,
 ROOT = Path(__file__).parents[2]
 
 
-def event(number=0, host="www.host.example", verdict="inspect", rule="", incident="", exe="/usr/bin/curl"):
-    conn = Connection(host, ("192.0.2.1", 443), ("127.0.0.1", 50_000), Process(1, exe))
+def event(number=0, host="www.host.example", verdict="inspect", rule="", incident="", exe="/usr/bin/curl", process=None):
+    conn = Connection(host, ("192.0.2.1", 443), ("127.0.0.1", 50_000), process or Process(1, exe))
     outcome = Outcome(verdict, rule, "reason", incident)
     return http_event(conn, outcome, Http(host, f"/{number}", "GET", "HTTP/1.1"), flow_id=number)
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from addons.connection import Connection
+from addons.connection import Connection, Parent, Process
 from proxy import sinks
 from proxy.events import Outcome, connection_event, lifecycle_event
 from proxy.sinks import Database, follow, read
@@ -24,6 +24,9 @@ def filled(tmp_path):
         event(1, "host.example", "block", "ads", "ABC0123456"),
         event(2, "evilhost.example", exe="/opt/curl"),
         event(3, "www.host.example", "alert", "secrets-out", exe="/opt/b\udcffd"),
+        event(4, "other.example", process=Process(
+            5, "/usr/bin/git", user="ann", uid=1000, parents=(Parent(4, "/bin/sh"), Parent(3, "/opt/agent"), Parent(1)),
+            service="ci.service", container="docker:3f4e")),
         lifecycle_event("stopped"),
         connection_event(Connection(None, ("192.0.2.9", 443), ("127.0.0.1", 1)), Outcome("bypass"), flow_id=9),
     ])
@@ -32,19 +35,26 @@ def filled(tmp_path):
 
 
 @pytest.mark.parametrize(("wanted", "ids"), [
-    pytest.param({}, [0, 1, 2, 3, None, 9], id="all"),
+    pytest.param({}, [0, 1, 2, 3, 4, None, 9], id="all"),
     pytest.param({"limit": 2}, [None, 9], id="the last ones, in order"),
     pytest.param({"host": "host.example"}, [0, 1, 3], id="host with subdomains"),
     pytest.param({"host": "192.0.2.9"}, [9], id="address where there is no name"),
     pytest.param({"app": "curl"}, [0, 1, 2], id="app by file name"),
     pytest.param({"app": "/opt/curl"}, [2], id="app by path"),
+    pytest.param({"tree": "agent"}, [4], id="an ancestor by file name"),
+    pytest.param({"tree": "/opt/agent"}, [4], id="an ancestor by path"),
+    pytest.param({"tree": "gent"}, [], id="a part of a name"),
+    pytest.param({"tree": "curl"}, [0, 1, 2], id="a tree has the program itself"),
+    pytest.param({"user": "ann"}, [4], id="user"), pytest.param({"user": "1000"}, [4], id="uid"),
+    pytest.param({"service": "ci.service"}, [4], id="service"),
+    pytest.param({"container": "docker:3f4e"}, [4], id="container"),
     pytest.param({"verdict": "block"}, [1], id="verdict"),
     pytest.param({"filter": "secrets-out"}, [3], id="filter"),
     pytest.param({"incident": "abc-oi23456"}, [1], id="incident as one may type it"),
-    pytest.param({"since": "1h"}, [1, 2, 3, None, 9], id="age"),
+    pytest.param({"since": "1h"}, [1, 2, 3, 4, None, 9], id="age"),
     pytest.param({"since": "2025-01-01", "host": "host.example", "limit": 1}, [3], id="several"),
     pytest.param({"host": "' OR 1=1 --"}, [], id="no injection"),
-    pytest.param({"host": None, "since": None}, [0, 1, 2, 3, None, 9], id="None is no condition"),
+    pytest.param({"host": None, "since": None}, [0, 1, 2, 3, 4, None, 9], id="None is no condition"),
 ])
 def test_read(filled, wanted, ids):
     assert [each.get("flow_id") for each in read(filled, **wanted)] == ids

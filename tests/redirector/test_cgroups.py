@@ -60,3 +60,20 @@ def test_not_mounted():
 def test_a_group_that_is_not_there():
     with pytest.raises(BackendError, match="cgroup"):
         cgroups.ids("/none/such")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups here")
+@pytest.mark.parametrize("name", [b"inner", b"\xff\xfe", "\u2028a b".encode()], ids=["plain", "no UTF-8", "odd"])
+def test_the_path_of_an_id(name):
+    outer = Path(cgroups.mount(), f"lockgate-test-{os.getpid()}")
+    inner = outer / os.fsdecode(name)
+    inner.mkdir(parents=True)
+    number = inner.stat().st_ino
+    try:
+        assert cgroups.path(number) == f"/{outer.name}/{os.fsdecode(name)}"
+    finally:
+        inner.rmdir()
+        outer.rmdir()
+    assert cgroups.path(number) == ""
+    assert cgroups.path(Path(cgroups.mount()).stat().st_ino) == "/"
+    assert cgroups.path(2**64 - 1) == ""

@@ -15,6 +15,7 @@ from redirector.session import Observation
 from redirector.wire import (
     MAX_CMDLINE,
     MAX_EXE,
+    MAX_LINE,
     Decoder,
     Failed,
     Heartbeat,
@@ -53,7 +54,7 @@ def redirector():
     pytest.param(b"", 3, "closed", id="end of input"),
     pytest.param(encode(Stop())[:-1], 3, "closed", id="end of input in a line"),
     pytest.param(b"\x16\x03\x01\x02\x00\x01\n", 2, "not a message", id="garbage"),
-    pytest.param(b"x" * 5000, 2, "more than 4096", id="a line without end"),
+    pytest.param(b"x" * 2 * MAX_LINE, 2, f"more than {MAX_LINE}", id="a line without end"),
     pytest.param(encode(Heartbeat()), 2, "expected Start", id="another message than Start"),
 ])
 def test_without_start_it_fails_and_says_why(redirector, data, exit_code, reason):

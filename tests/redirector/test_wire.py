@@ -5,18 +5,22 @@ import pytest
 
 from redirector.plan import MAX_PORTS, MAX_SCOPE, Plan, Scope
 from redirector.wire import (
+    MAX_ANCESTRY,
     MAX_CGROUP,
     MAX_CMDLINE,
     MAX_EXE,
     MAX_LINE,
+    MAX_NAME,
     MAX_PARENTS,
     MAX_REASON,
     MAX_USER,
+    NAMESPACES,
     Decoder,
     Failed,
     Heartbeat,
     Lookup,
     Owner,
+    Parent,
     Process,
     ProtocolError,
     Ready,
@@ -26,10 +30,12 @@ from redirector.wire import (
 )
 
 PLAN = Plan(ports=(80, 443), listen_port=8080, exempt_uid=997, scope=Scope(cgroup="/lock gate/ü"), existing="cut")
-PROCESS = Process(1000, "ann", 4242, "/usr/bin/curl", ("curl", "-d", '"\\\n'), (4000, 1), 1e9, "/user.slice")
+PROCESS = Process(1000, "ann", 4242, "/usr/bin/curl", ("curl", "-d", '"\\\n'),
+                  (Parent(4000, "/bin/sh"), Parent(1)), 1e9, "/user.slice", name="curl", service="session-3.scope")
 LONGEST = Process(
-    2**32 - 1, '"' * MAX_USER, 2**31, '"' * MAX_EXE, ('"' * (MAX_CMDLINE - 1),), (2**31,) * MAX_PARENTS, 1e9 / 3,
-    '"' * MAX_CGROUP, ended=False)
+    2**32 - 1, '"' * MAX_USER, 2**31, '"' * MAX_EXE, ("",) * MAX_CMDLINE,
+    (Parent(2**31, '"' * (MAX_ANCESTRY - 15)), *[Parent(2**31, '"')] * (MAX_PARENTS - 1)), 1e9 / 3, '"' * MAX_CGROUP,
+    name='"' * MAX_NAME, service='"' * MAX_CGROUP, container='"' * MAX_CGROUP, namespaces=NAMESPACES)
 MESSAGES = [
     Start("default", "/run/lockgate", PLAN), Start("default", "/run/lockgate", None),
     Ready("nftables", 17, cut=True), Failed("no nft:\napt install nftables"),
@@ -96,6 +102,14 @@ LOOKUP, OWNER = MESSAGES[6], MESSAGES[7]
     pytest.param(line(OWNER, process={"uid": 0, "user": "x" * 65}), id="user too long"),
     pytest.param(line(OWNER, process={"uid": 0, "user": "x", "cmdline": [1]}), id="cmdline of numbers"),
     pytest.param(line(OWNER, process={"uid": 0, "user": "x", "started": float("nan")}), id="started: NaN"),
+    pytest.param(line(OWNER, process={"uid": 0, "user": "x", "parents": [1]}), id="parents of numbers"),
+    pytest.param(line(OWNER, process={"uid": 0, "user": "x", "parents": [[1, 2]]}), id="parents without programs"),
+    pytest.param(line(OWNER, process={"uid": 0, "user": "x", "parents": [[1, "a", "b"]]}), id="parents with more"),
+    pytest.param(line(OWNER, process={"uid": 0, "user": "x", "parents": [[1, "x" * MAX_ANCESTRY], [2, "x"]]}),
+                 id="parents too long"),
+    pytest.param(line(OWNER, process={"uid": 0, "user": "x", "parents": [[1, ""]] * (MAX_PARENTS + 1)}),
+                 id="too many parents"),
+    pytest.param(line(OWNER, process={"uid": 0, "user": "x", "namespaces": ["uts"]}), id="namespaces: unknown"),
     pytest.param(line(MESSAGES[1], existing=-1), id="existing: negative"),
     pytest.param(line(MESSAGES[2], reason=None), id="no reason"),
 ])
@@ -111,10 +125,10 @@ def test_what_is_not_a_message(data):
 @pytest.mark.parametrize("size", [1000, 2 * MAX_LINE])
 def test_no_line_grows_beyond_its_limit(data, size):
     decoder = Decoder()
-    with pytest.raises(ProtocolError, match="more than 4096"):
+    with pytest.raises(ProtocolError, match=f"more than {MAX_LINE}"):
         [decoder.feed(data[i:i + size]) for i in range(0, len(data), size)]
 
 
 def test_a_message_too_long_for_a_line_is_refused_by_the_sender():
     with pytest.raises(ValueError, match="more than a line"):
-        encode(Failed("\x01" * MAX_REASON))
+        encode(Owner(1, Process(0, "", exe="\x01" * MAX_EXE, parents=(Parent(1, "\x01" * MAX_ANCESTRY),))))

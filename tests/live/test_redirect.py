@@ -99,6 +99,7 @@ def test_every_request_to_port_80_gets_the_local_page(lab):
         assert lab.status("https://origin.test/") == "200"          # another port
         redirected.process.send_signal(signal.SIGTERM)
         assert redirected.message("stopped")["redirected"] == 5
+        assert redirected.process.wait(10) == 0
         assert page(lab) == FROM_THE_ORIGIN
     assert server.returncode is not None
 

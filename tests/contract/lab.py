@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ class Lab:
         self.folder = folder
         name = f"lgk{os.getpid()}"
         self.client, self.origin = Namespace(f"{name}c"), Namespace(f"{name}o")
+        self.application = Path(shutil.copytree(
+            Path(__file__).with_name("application"), folder / "application", ignore=shutil.ignore_patterns("__pycache__")))
         self._servers: list[subprocess.Popen[bytes]] = []
         sh(f"ip link add e0 netns {self.client.name} type veth peer name e0 netns {self.origin.name}")
         six = [f"2001:db8::{host}/64 nodad" for host in (2, 4, 5, 6, 7)]
@@ -53,6 +56,11 @@ class Lab:
             where.sh("sysctl -qw net.ipv4.tcp_fastopen=3")
         self._serve(self.origin, "origin.log", (ORIGIN4, SECOND4, BANNER4, LAN, ORIGIN6, BANNER6))
         self._serve(self.client, "local.log", (CLIENT4, "127.0.0.1", "::1"))
+
+    @property
+    def lab(self) -> "Lab":
+        """A Lab is where applications run without any capture, as a Rig is where they run with it."""
+        return self
 
     @staticmethod
     def _addresses(where: Namespace, addresses: Sequence[str]) -> None:

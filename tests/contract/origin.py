@@ -2,11 +2,12 @@
 
     origin.py LOG PORTS ADDRESS...
 
-    who         answer with the address and port that were dialled, and end
+    who         answer with the address and port that were dialled and the client's port, and end
     echo        send everything back, until the client ends
     count       read until the client ends, then say how many bytes that were and their SHA-256
     send N      send N bytes of `pattern`, and end
-    reset N     send N bytes and reset
+    reset N     send N bytes, let them arrive, and reset
+    last ID     say `bye`, end our half, then as `heard`
     heard ID    read until the client ends, and write to LOG how: eof or reset, after how many bytes
 
 An address that ends in 4 greets before it hears anything (as SMTP does), then echoes.
@@ -20,9 +21,9 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
-LOG, PORTS, ADDRESSES = sys.argv[1], [int(port) for port in sys.argv[2].split(",")], sys.argv[3:]
 GREETING = b"220 origin speaks first\r\n"
 CHUNK = 1 << 16
 
@@ -75,7 +76,7 @@ def heard(peer: socket.socket, ident: str, data: bytes) -> None:
             total += len(data)
     except ConnectionResetError:
         end = "reset"
-    with os.fdopen(os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), "w") as log:
+    with os.fdopen(os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), "w") as log:
         log.write(json.dumps({"id": ident, "end": end, "bytes": total}) + "\n")
 
 
@@ -89,7 +90,7 @@ def serve(peer: socket.socket) -> None:
         words, rest = first_line(peer)
         match words:
             case ["who"]:
-                peer.sendall(f"{host} {port}\n".encode())
+                peer.sendall(f"{host} {port} {peer.getpeername()[1]}\n".encode())
             case ["echo"]:
                 echo(peer, rest)
             case ["count"]:
@@ -98,7 +99,12 @@ def serve(peer: socket.socket) -> None:
                 send(peer, int(number))
             case ["reset", number]:
                 send(peer, int(number))
+                time.sleep(0.3)
                 reset(peer)
+            case ["last", ident]:
+                peer.sendall(b"bye")
+                peer.shutdown(socket.SHUT_WR)
+                heard(peer, ident, rest)
             case ["heard", ident]:
                 heard(peer, ident, rest)
 
@@ -124,12 +130,12 @@ def echo_udp(family: int, address: str) -> None:
         udp.sendto(data, peer)
 
 
-def main() -> None:
+def main(ports: list[int], addresses: list[str]) -> None:
     threading.stack_size(256 * 1024)
     kept = []
-    for address in ADDRESSES:
+    for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        for port in PORTS:
+        for port in ports:
             listener = socket.socket(family, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 64)
@@ -142,4 +148,5 @@ def main() -> None:
     threading.Event().wait()
 
 
-main()
+if __name__ == "__main__":
+    main([int(port) for port in sys.argv[2].split(",")], sys.argv[3:])

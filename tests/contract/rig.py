@@ -23,9 +23,8 @@ PROXY_UID, APP_UID, OTHER_UID = 61184, 61185, 61186
 #: What most cases ask for. A rig puts its own name in.
 EVERYTHING = Plan(ports=(80, 443), listen_port=PROXY_PORT, exempt_uid=PROXY_UID, fail="open")
 CLOSED = replace(EVERYTHING, fail="closed")
-#: A Python that every user may run, and the program as text: our files may be in a closed home.
+#: A Python that every user may run: ours may be in a closed home.
 PYTHON = next(filter(os.path.exists, ("/usr/bin/python3", sys.executable)))
-PROGRAM = Path(__file__).with_name("application.py").read_text()
 #: Seconds for an application to be done; one that takes longer hangs.
 PATIENCE = 20.0
 
@@ -47,6 +46,7 @@ class Rig(Protocol):
     """
 
     declaration: ClassVar[Declaration]
+    lab: Lab
     #: Local ports that exempt the proxy's own connections, where ports do.
     exempt_ports: range
 
@@ -101,12 +101,12 @@ def available() -> dict[str, Callable[[Lab, Path], Rig] | str]:
 
 
 class Application:
-    """A run of application.py: what it says is read line by line, so it can be stopped in the middle."""
+    """A run of application/: what it says is read line by line, so it can be stopped in the middle."""
 
-    def __init__(self, start: Callable[..., subprocess.Popen[str]], action: str, *, uid: int = 0,
+    def __init__(self, where: Rig | Lab, action: str, *, uid: int = 0,
                  cgroup: Path | None = None, python: str = PYTHON, cwd: str | None = None, **arguments: Any) -> None:
-        command = [python, "-I", "-S", "-c", PROGRAM, action, json.dumps(arguments)]
-        self.process = start(command, uid=uid, cgroup=cgroup, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        command = [python, "-I", "-S", str(where.lab.application), action, json.dumps(arguments)]
+        self.process = where.popen(command, uid=uid, cgroup=cgroup, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
 
     def says(self) -> dict[str, Any]:
@@ -122,10 +122,10 @@ class Application:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
-    def result(self, limit: float = PATIENCE) -> dict[str, Any]:
+    def result(self, patience: float = PATIENCE) -> dict[str, Any]:
         """What it says last."""
         try:
-            out, err = self.process.communicate(timeout=limit)
+            out, err = self.process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()
@@ -138,12 +138,12 @@ class Application:
         self.process.communicate()
 
 
-def ask(where: Rig | Lab, action: str, limit: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
-    """Run an action of application.py under the rig; with a Lab, without any capture. Returns what it saw.
+def ask(where: Rig | Lab, action: str, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
+    """Run an action of application/ under the rig; with a Lab, without any capture. Returns what it saw.
 
     `uid`, `cgroup`, `python`, `cwd` choose who runs it; the rest are the action's arguments.
     """
-    return Application(where.popen, action, **arguments).result(limit)
+    return Application(where, action, **arguments).result(patience)
 
 
 def alive(pid: int) -> bool:

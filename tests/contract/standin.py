@@ -95,6 +95,7 @@ class StandIn:
     async def pass_on(self, client: socket.socket) -> None:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         server, owner = await self.whither(client)
         process = owner.process if owner else None
         self.say(server=server, pid=process and process.pid, uid=process and process.uid, exe=process and process.exe)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from redirector import release, wire
 from redirector.plan import Declaration, Plan
 from tests.contract.lab import Lab
-from tests.contract.rig import PROXY_PORT, PROXY_UID, Seen, alive
+from tests.contract.rig import PROXY_UID, Seen, alive
 from tests.redirector.namespaces import sh, wait_for
 
 #: Seconds for redirector or proxy to do what it is asked, on a busy machine.
@@ -58,27 +58,26 @@ class Driven:
 
     # -- the life of it
 
-    def start(self, plan: Plan, *, owners: bool = False, instance: str = "contract",
-              cwd: Path | None = None) -> wire.Ready | wire.Failed:
+    def start(self, plan: Plan, *, owners: bool = False, cwd: str = "/") -> wire.Ready | wire.Failed:
         plan = replace(plan, backend=self.declaration.name)     # type: ignore[arg-type]   # "explicit" is not Driven
         self.log.write_text("")
         self.log.chmod(0o666)
         ours, theirs = socket.socketpair()
         with ours, theirs, self.complaints.open("ab") as complaints:
-            self.proxy = self._start_proxy(theirs, owners, complaints)
+            self.proxy = self._start_proxy(theirs, plan.listen_port, owners, complaints)
             assert wait_for(lambda: self._lines("listening"), LIMIT), self.complaints.read_text()
-            start = wire.encode(wire.Start(instance, str(self.run_dir), plan)).rstrip()
+            start = wire.encode(wire.Start("contract", str(self.run_dir), plan)).rstrip()
             self.redirector = self.lab.client.call(
                 subprocess.Popen, self.redirector_command(start), stdin=ours, stdout=ours, stderr=complaints,
-                cwd=cwd or "/", start_new_session=True)
+                cwd=cwd, start_new_session=True)
         answer = wait_for(lambda: self._lines("answer"), LIMIT)
         assert answer, self.complaints.read_text()
         message = wire.decode(answer[0]["answer"].encode())
         assert isinstance(message, wire.Ready | wire.Failed)
         return message
 
-    def _start_proxy(self, channel: socket.socket, owners: bool, complaints: Any) -> "subprocess.Popen[bytes]":
-        options = {"channel": channel.fileno(), "listen": [[host, PROXY_PORT] for host in self.listen],
+    def _start_proxy(self, channel: socket.socket, port: int, owners: bool, complaints: Any) -> "subprocess.Popen[bytes]":
+        options = {"channel": channel.fileno(), "listen": [[host, port] for host in self.listen],
                    "original": self.original, "owners": owners, "ports": None, "uid": PROXY_UID,
                    "log": str(self.log)}
         if self.exempt_ports:
@@ -111,6 +110,12 @@ class Driven:
                 process.terminate()
                 process.wait(LIMIT)
         self.lab.client.call(release.release, str(self.run_dir))
+
+    def mend(self) -> None:
+        for process, other in ((self.proxy, self.redirector), (self.redirector, self.proxy)):
+            if process is not None and process.poll() is not None and other is not None:
+                other.kill()
+                other.wait()
 
     def left(self) -> list[str]:
         tables = [line for line in self.lab.client.sh("nft list tables").splitlines() if "lockgate" in line]

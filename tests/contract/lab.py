@@ -95,6 +95,11 @@ class Lab:
 
         return dict(wait_for(entry, limit) or {})
 
+    def quiet(self) -> None:
+        """Wait until no connection to a captured port is left of what was before."""
+        old = "ss -Htn state connected exclude time-wait '( dport = :80 or dport = :443 )'"
+        assert wait_for(lambda: not self.client.sh(old), 10.0), self.client.sh(old)
+
     def close(self) -> None:
         for server in self._servers:
             server.kill()

@@ -30,6 +30,8 @@ from redirector import wire
 #: Seconds for the redirector to answer; the real proxy waits as long.
 ANSWER_LIMIT = 0.5
 DIAL_LIMIT = 15.0
+#: Seconds without a word from the redirector until it counts as gone; as the real proxy's.
+SILENCE_LIMIT = 3.0
 HANG_UP = struct.pack("ii", 1, 0)
 
 
@@ -45,6 +47,7 @@ class StandIn:
         self.own = {(host, port) for host, port in options["listen"]}
         low, high = options["ports"] or (0, 0)
         self.ports = itertools.cycle(range(low, high + 1))
+        self.patience: float | None = None      # from Ready on
         self.tasks: set[asyncio.Task[None]] = set()
 
     def say(self, **fields: Any) -> None:
@@ -54,10 +57,11 @@ class StandIn:
 
     async def talk(self) -> None:
         decoder = wire.Decoder()
-        while data := await self.loop.sock_recv(self.channel, wire.MAX_LINE):
+        while data := await asyncio.wait_for(self.loop.sock_recv(self.channel, wire.MAX_LINE), self.patience):
             for message in decoder.feed(data):
                 match message:
                     case wire.Ready() | wire.Failed():
+                        self.patience = SILENCE_LIMIT
                         self.say(answer=wire.encode(message).decode())
                     case wire.Owner() if future := self.asked.pop(message.id, None):
                         future.set_result(message)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.lab import MTU, ORIGIN4, ORIGIN6
 from tests.contract.origin import pattern
-from tests.contract.rig import EVERYTHING, ask
+from tests.contract.rig import ask, usual
 
 pytestmark = pytest.mark.live
 FULL = bool(os.environ.get("FULL"))
@@ -20,7 +20,7 @@ HELLO = "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 @pytest.fixture(autouse=True)
 def started(rig):
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
 
 
 def expected(count: int) -> dict[str, object]:

@@ -1,12 +1,11 @@
 """What is captured, what is left alone, and that whatever it is arrives where it was going."""
 
-from dataclasses import replace
 
 import pytest
 
 from redirector.wire import Ready
 from tests.contract.lab import CLIENT4, LAN, MAPPED, ORIGIN4, ORIGIN6
-from tests.contract.rig import EVERYTHING, PROXY_PORT, Seen, ask
+from tests.contract.rig import PROXY_PORT, Seen, ask, usual
 
 pytestmark = pytest.mark.live
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.live
     pytest.param(MAPPED, 443, id="IPv4 by a dual-stack socket"),
 ])
 def test_captured(rig, address, port):
-    assert isinstance(rig.start(EVERYTHING), Ready)
+    assert isinstance(rig.start(usual(rig)), Ready)
     plain = address.removeprefix("::ffff:")
     assert ask(rig, "who", address=address, port=port) == {"answer": f"{plain} {port}", "direct": False}
     assert rig.seen() == [Seen((plain, port))]
@@ -26,7 +25,7 @@ def test_captured(rig, address, port):
 @pytest.mark.offers("ipv6")
 @pytest.mark.parametrize("port", [443, 80])
 def test_captured_ipv6(rig, port):
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "who", address=ORIGIN6, port=port) == {"answer": f"{ORIGIN6} {port}", "direct": False}
     assert rig.seen() == [Seen((ORIGIN6, port))]
 
@@ -37,7 +36,7 @@ def test_captured_ipv6(rig, port):
     pytest.param(CLIENT4, 443, id="an address of our own"),
 ])
 def test_untouched(rig, address, port):
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "who", address=address, port=port) == {"answer": f"{address} {port}", "direct": True}
     assert rig.seen() == []
 
@@ -49,7 +48,7 @@ def test_untouched(rig, address, port):
     pytest.param("::1", 443, id="loopback, IPv6"),
 ])
 def test_other_ports_untouched(rig, address, port):
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "who", address=address, port=port) == {"answer": f"{address} {port}", "direct": True}
     assert rig.seen() == []
 
@@ -62,7 +61,7 @@ def test_other_ports_untouched(rig, address, port):
     pytest.param({"loopback": True}, CLIENT4, id="an address of our own"),
 ])
 def test_local_when_asked(rig, changes, address):
-    rig.start(replace(EVERYTHING, **changes))
+    rig.start(usual(rig, **changes))
     assert ask(rig, "who", address=address, port=443) == {"answer": f"{address} 443", "direct": False}
     assert rig.seen() == [Seen((address, 443))]
 
@@ -71,7 +70,7 @@ def test_local_when_asked(rig, changes, address):
 @pytest.mark.parametrize("address", ["127.0.0.1", CLIENT4])
 def test_the_proxys_own_door_is_no_loop_when_loopback_is_captured(rig, address):
     """The door answers strangers with a reset, and goes on."""
-    rig.start(replace(EVERYTHING, loopback=True))
+    rig.start(usual(rig, loopback=True))
     assert "error" in ask(rig, "who", address=address, port=PROXY_PORT)
     assert ask(rig, "who", address=ORIGIN4, port=443)["direct"] is False
     assert len(rig.seen()) <= 2
@@ -81,7 +80,7 @@ def test_the_proxys_own_door_is_no_loop_when_loopback_is_captured(rig, address):
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", CLIENT4])
 def test_connecting_to_the_proxy_itself_is_refused(rig, address):
     """It is no relay: what was not captured has no destination."""
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "who", address=address, port=PROXY_PORT)["error"] in ("ECONNREFUSED", "ECONNRESET")
     assert [each for each in rig.seen() if each.server[1] != PROXY_PORT] == []
     assert ask(rig, "who", address=ORIGIN4, port=443)["direct"] is False
@@ -91,14 +90,14 @@ def test_connecting_to_the_proxy_itself_is_refused(rig, address):
 @pytest.mark.parametrize("address", [ORIGIN4, ORIGIN6])
 def test_the_application_has_the_origin_as_its_peer(rig, address):
     direct = ask(rig.lab, "names", address=address, port=443)
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "names", address=address, port=443) == direct
 
 
 @pytest.mark.offers("transparent")
 def test_bound_to_an_address(rig):
     """As `curl --interface 198.51.100.1`."""
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "bound", address=ORIGIN4, port=443, source=CLIENT4)["answer"] == f"{ORIGIN4} 443"
     assert rig.seen() == [Seen((ORIGIN4, 443))]
 
@@ -106,14 +105,14 @@ def test_bound_to_an_address(rig):
 @pytest.mark.offers("transparent")
 def test_bound_to_a_device_is_not_past_us(rig):
     """As `curl --interface e0`: where the proxy is on loopback such a socket cannot reach it, and then does not connect."""
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     answer = ask(rig, "bound", address=ORIGIN4, port=443, device="e0", limit=1.5)
     assert answer == {"answer": f"{ORIGIN4} 443"} if rig.seen() else "error" in answer
 
 
 @pytest.mark.offers("ipv6")
 def test_a_computer_without_ipv4(rig, without_ipv4):
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "who", address=ORIGIN6, port=443) == {"answer": f"{ORIGIN6} 443", "direct": False}
     assert ask(rig, "who", address=ORIGIN4, port=443) == {"error": "ENETUNREACH"}
 

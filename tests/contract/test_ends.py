@@ -5,14 +5,14 @@ import uuid
 import pytest
 
 from tests.contract.lab import BANNER4, BANNER6, ORIGIN4, ORIGIN6, SECOND4
-from tests.contract.rig import EVERYTHING, Seen, ask
+from tests.contract.rig import Seen, ask, usual
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture(autouse=True)
 def started(rig):
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_data_in_the_syn_with_a_cookie_from_before(rig):
     """The kernel remembers the origin's cookie, so the first SYN has data."""
     rig.close()
     assert ask(rig.lab, "fast_open", address=SECOND4, port=443)["answers"] == [f"{SECOND4} 443"] * 2
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
     assert ask(rig, "fast_open", address=SECOND4, port=443)["answers"] == [f"{SECOND4} 443"] * 2
     assert rig.seen() == [Seen((SECOND4, 443))] * 2
 

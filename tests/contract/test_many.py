@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.contract.lab import ORIGIN4, ORIGIN6, SECOND4
-from tests.contract.rig import EVERYTHING, ask
+from tests.contract.rig import ask, usual
 
 pytestmark = pytest.mark.live
 SHORT = 10_000 if os.environ.get("FULL") else 1_000
@@ -15,7 +15,7 @@ LIMIT = SHORT / 50 + 20
 
 @pytest.fixture(autouse=True)
 def started(rig):
-    rig.start(EVERYTHING)
+    rig.start(usual(rig))
 
 
 @pytest.mark.parametrize("threads", [1, 16], ids=["one after the other", "16 at a time"])

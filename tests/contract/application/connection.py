@@ -24,7 +24,7 @@ def connect(address: str, port: int, *, local_port: int = 0, mark: int = 0, limi
     sock.settimeout(limit)
     try:
         if mark:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", mark))
         if local_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("", local_port))

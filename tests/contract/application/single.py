@@ -144,6 +144,13 @@ def names(address: str, port: int) -> dict[str, Any]:
         return {"peer": sock.getpeername()[:2], "here": sock.getsockname()[0]}
 
 
+def flash(address: str, port: int) -> None:
+    """Connect, speak, and be gone."""
+    sock = connect(address, port)
+    sock.sendall(b"who\n")
+    os._exit(0)
+
+
 def inherited(address: str, port: int) -> dict[str, Any]:
     """Connect, fork, end the parent's copy: the child goes on."""
     sock = connect(address, port)

@@ -59,6 +59,7 @@ class Driven:
     # -- the life of it
 
     def start(self, plan: Plan, *, owners: bool = False, cwd: str = "/") -> wire.Ready | wire.Failed:
+        self._kill()        # as a launcher that replaces what has died
         plan = replace(plan, backend=self.declaration.name)     # type: ignore[arg-type]   # "explicit" is not Driven
         self.log.write_text("")
         self.log.chmod(0o666)
@@ -128,11 +129,14 @@ class Driven:
         rules = sh(f"ip -n {self.lab.client.name} rule; ip -n {self.lab.client.name} -6 rule")
         return [line for line in rules.splitlines() if not line.strip().endswith(("local", "main", "default"))]
 
-    def close(self) -> None:
+    def _kill(self) -> None:
         for process in (self.proxy, self.redirector):
             if process is not None:
                 process.kill()
                 process.wait()
+
+    def close(self) -> None:
+        self._kill()
         self.lab.client.call(release.release, str(self.run_dir))
 
 

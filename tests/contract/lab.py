@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,17 @@ class Lab:
             where.sh("sysctl -qw net.ipv4.tcp_fastopen=3")
         self._serve(self.origin, "origin.log", (ORIGIN4, SECOND4, BANNER4, LAN, ORIGIN6, BANNER6))
         self._serve(self.client, "local.log", (CLIENT4, "127.0.0.1", "::1"))
+
+        assert wait_for(self._reaches, 10.0), "the two computers do not see each other"
+
+    def _reaches(self) -> bool:
+        """A link that has just come up loses packets for up to a second."""
+        try:
+            for address in (ORIGIN4, ORIGIN6):
+                self.client.call(socket.create_connection, (address, 443), timeout=0.2).close()
+        except OSError:
+            return False
+        return True
 
     @property
     def lab(self) -> "Lab":

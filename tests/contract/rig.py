@@ -101,6 +101,17 @@ class Rig(Protocol):
         ...
 
 
+class Running:
+    """A rig that runs already, and what it saw since this was made."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.lab, self.popen, self.declaration, self.processes = rig.lab, rig.popen, rig.declaration, rig.processes
+        self._seen, self._before = rig.seen, len(rig.seen())
+
+    def seen(self) -> list[Seen]:
+        return self._seen()[self._before:]
+
+
 def usual(rig: Rig, **changes: Any) -> Plan:
     """What most cases start with: everything, and the fail mode that shows more where both are offered."""
     return replace(EVERYTHING, **{"fail": "open" if rig.declaration.open else "closed", **changes})
@@ -122,7 +133,7 @@ def available() -> dict[str, Callable[[Lab, Path], Rig] | str]:
 class Application:
     """A run of application/: what it says is read line by line, so it can be stopped in the middle."""
 
-    def __init__(self, where: Rig | Lab, action: str, *, uid: int = 0,
+    def __init__(self, where: Rig | Running | Lab, action: str, *, uid: int = 0,
                  cgroup: Path | None = None, python: str = PYTHON, cwd: str | None = None, **arguments: Any) -> None:
         command = [python, "-I", "-S", str(where.lab.application), action, json.dumps(arguments)]
         self.process = where.popen(command, uid=uid, cgroup=cgroup, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -162,7 +173,7 @@ class Application:
             self.process.communicate()
 
 
-def ask(where: Rig | Lab, action: str, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
+def ask(where: Rig | Running | Lab, action: str, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
     """Run an action of application/ under the rig; with a Lab, without any capture. Returns what it saw.
 
     `uid`, `cgroup`, `python`, `cwd` choose who runs it; the rest are the action's arguments.

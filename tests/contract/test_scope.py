@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from redirector.plan import Scope
-from redirector.wire import Failed, Ready
 from tests.contract.lab import ORIGIN4
 from tests.contract.rig import APP_UID, MODES, OTHER_UID, PYTHON, Application, ask, usual
 from tests.redirector.namespaces import wait_for
@@ -66,31 +65,6 @@ def test_another_program_started_by_a_shell(rig):
     command = ["bash", "-c", f"exec 3<>/dev/tcp/{ORIGIN4}/443; echo who >&3; read -u 3 host port rest; echo $host $port"]
     assert ask(rig, "by_shell", command=command) == {"output": f"{ORIGIN4} 443", "code": 0}
     assert len(rig.seen()) == 1
-
-
-# -- what is asked for holds, or is refused
-
-@pytest.mark.offers("transparent")
-@pytest.mark.parametrize(("field", "changes"), [
-    pytest.param("users", {"scope": Scope(uid=APP_UID)}, id="one user"),
-    pytest.param("closed", {"fail": "closed"}, id="closed"),
-    pytest.param("open", {"fail": "open"}, id="open"),
-    pytest.param("local", {"lan": True}, id="LAN"),
-    pytest.param("local", {"loopback": True}, id="loopback"),
-    pytest.param("existing", {"existing": "cut"}, id="cutting older connections"),
-])
-def test_what_is_not_offered_is_refused(rig, field, changes):
-    """Never ignored: who asks for less than everything, or for a fail mode, relies on it."""
-    answer = rig.start(usual(rig, **changes))
-    assert isinstance(answer, Ready if getattr(rig.declaration, field) else Failed), answer
-    if isinstance(answer, Failed):
-        assert len(answer.reason.split()) > 3       # a sentence
-
-
-@pytest.mark.offers("transparent")
-def test_a_control_group_that_is_not_offered_is_refused(rig, cgroup):
-    answer = rig.start(usual(rig, scope=Scope(cgroup=f"/{cgroup.name}")))
-    assert isinstance(answer, Ready if rig.declaration.groups else Failed), answer
 
 
 # -- who it is

@@ -71,10 +71,14 @@ def test_another_program_started_by_a_shell(rig):
 
 @pytest.mark.parametrize("uid", [0, APP_UID])
 def test_the_process_is_named(rig, uid):
+    """On a busy computer a look-up may come too late: then it has no name, never a wrong one."""
     rig.start(usual(rig), owners=True)
-    with closing(Application(rig, "hold", uid=uid, **WHO)) as app:
-        app.says()
-        [seen] = rig.seen()
+    for _ in range(5):
+        with closing(Application(rig, "hold", uid=uid, **WHO)) as app:
+            app.says()
+            seen = rig.seen()[-1]
+        if seen.pid:
+            break
     assert (seen.pid, seen.uid, seen.exe) == (app.process.pid, uid, str(Path(PYTHON).resolve()))
 
 

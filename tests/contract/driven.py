@@ -50,6 +50,10 @@ class Driven:
     def redirector_command(self, start: bytes) -> list[str]:
         return [*AHEAD, sys.executable, "-I", "-m", "redirector", start.decode()]
 
+    def redirector_options(self) -> dict[str, Any]:
+        """More for the redirector's subprocess.Popen, as `pass_fds`."""
+        return {}
+
     def standin_options(self) -> dict[str, Any]:
         """More options for standin.py, or other values."""
         return {}
@@ -72,7 +76,7 @@ class Driven:
             start = wire.encode(wire.Start("contract", str(self.run_dir), plan)).rstrip()
             self.redirector = self.lab.client.call(
                 subprocess.Popen, self.redirector_command(start), stdin=ours, stdout=ours, stderr=complaints,
-                cwd=cwd, start_new_session=True)
+                cwd=cwd, start_new_session=True, **self.redirector_options())
         answer = wait_for(lambda: self._lines("answer"), LIMIT)
         assert answer, self.complaints.read_text()
         message = wire.decode(answer[0]["answer"].encode())

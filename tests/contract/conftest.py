@@ -83,6 +83,8 @@ def _rigs(backend: Any, lab: Lab) -> Iterator[Callable[[], Rig]]:
         finally:
             for rig in made:
                 rig.close()
+                for path in Path(name).glob("*/stderr"):        # shown where a case fails
+                    print(path.read_text(), end="")
         assert [rig.left() for rig in made] == [[] for _ in made]
 
 

@@ -6,6 +6,7 @@ A case says by `offers` which fields of a Declaration it is about; a backend tha
 
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,5 +150,8 @@ def _title(item: pytest.Item) -> str:
 
 def pytest_sessionfinish() -> None:
     if path := os.environ.get("CONTRACT_RESULTS"):
-        results = {name: {"declaration": _declared.get(name), "cases": cases} for name, cases in _results.items()}
+        sizes = ", ".join(f"{name}={os.environ[name]}" for name in ("FULL", "ROUNDS") if name in os.environ)
+        ran = f"Linux {'.'.join(platform.release().split('.')[:2])}" + (f", {sizes}" if sizes else "")
+        results = {name: {"declaration": _declared.get(name), "cases": cases, "ran": ran}
+                   for name, cases in _results.items()}
         Path(path).write_text(json.dumps(results, indent=1))

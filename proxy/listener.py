@@ -81,6 +81,7 @@ class Door:
             task = loop.create_task(self._one(client))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+            await asyncio.sleep(0)      # sock_accept returns at once while there are more: many could starve all else
 
     async def _one(self, client: socket.socket) -> None:
         client.setblocking(False)

@@ -41,6 +41,7 @@ async def splice(client: socket.socket, origin: socket.socket, first: bytes, mov
         while count := await loop.sock_recv_into(source, buffer):
             last = loop.time()
             await loop.sock_sendall(target, buffer[:count])
+            await asyncio.sleep(0)      # both return at once while they can: one fast stream would be all that we do
             if upload:
                 moved.sent += count
             else:

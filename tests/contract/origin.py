@@ -7,6 +7,7 @@
     echo        send everything back, until the client ends
     count       read until the client ends, then say how many bytes that were and their SHA-256
     send N      send N bytes of `pattern`, and end
+    sink        read until the client ends, say how many bytes that were
     reset N     send N bytes, let them arrive, and reset
     last ID     say `bye`, end our half, then as `heard`
     heard ID    read until the client ends, and write to LOG how: eof or reset, after how many bytes
@@ -75,6 +76,13 @@ def count(peer: socket.socket, data: bytes) -> None:
     peer.sendall(f"{total} {digest.hexdigest()}\n".encode())
 
 
+def sink(peer: socket.socket, total: int) -> None:
+    buffer = bytearray(16 * CHUNK)
+    while got := peer.recv_into(buffer):
+        total += got
+    peer.sendall(f"{total}\n".encode())
+
+
 def send(peer: socket.socket, number: int) -> None:
     for block in pattern(number):
         peer.sendall(block)
@@ -106,6 +114,8 @@ def serve(peer: socket.socket) -> None:
                 echo(peer, rest)
             case ["count"]:
                 count(peer, rest)
+            case ["sink"]:
+                sink(peer, len(rest))
             case ["send", number]:
                 send(peer, int(number))
             case ["reset", number]:

@@ -92,6 +92,7 @@ class StandIn:
             task = self.loop.create_task(self.serve(client))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+            await asyncio.sleep(0)
 
     async def serve(self, client: socket.socket) -> None:
         with client:

@@ -149,3 +149,28 @@ def test_after_a_reset_nothing_waits_on_the_descriptors():
             assert not loop.remove_reader(theirs)
 
     asyncio.run(run())
+
+
+def test_a_fast_stream_leaves_time_for_others(monkeypatch):
+    """A proxy that does not come to its heartbeats counts as hung. Here neither end ever has to be waited for."""
+    monkeypatch.setattr(module, "CHUNK", 100)
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        pairs = (client, ours), (theirs, origin) = socket.socketpair(), socket.socketpair()
+        for sock in (client, ours, theirs, origin):
+            sock.setblocking(False)
+        client.sendall(bytes(20_000))
+        turns, moved = 0, Moved()
+        joined = loop.create_task(splice(ours, theirs, b"", moved))
+        while moved.sent < 20_000:
+            await asyncio.sleep(0)
+            turns += 1
+        joined.cancel()
+        await asyncio.gather(joined, return_exceptions=True)
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
+        return turns
+
+    assert asyncio.run(run()) > 100

@@ -41,6 +41,27 @@ def download(address: str, port: int, count: int) -> dict[str, Any]:
     return {"bytes": got, "sha256": digest.hexdigest()}
 
 
+def flow(address: str, port: int, count: int, size: int) -> dict[str, Any]:
+    """Seconds for `count` bytes to reach the origin, written `size` at a time."""
+    block = bytes(size)
+    with connect(address, port) as sock:
+        sock.settimeout(None)
+        sock.sendall(b"sink\n")
+        began = time.monotonic()
+        for _ in range(count // size):
+            sock.sendall(block)
+        sock.shutdown(socket.SHUT_WR)
+        assert int(rest(sock)) == count // size * size
+        return {"seconds": time.monotonic() - began}
+
+
+def new_connections(address: str, port: int, count: int, threads: int) -> dict[str, Any]:
+    """Seconds for so many short connections."""
+    began = time.monotonic()
+    outcomes = many([(address, port)], count, threads)
+    return {"seconds": time.monotonic() - began, "right": outcomes.get("right", 0)}
+
+
 def many(targets: list[tuple[str, int]], count: int, threads: int, limit: float = LIMIT) -> dict[str, Any]:
     """Short connections to all of them in turn: how each came out; `wrong` is an answer from somebody else."""
     outcomes: Counter[str] = Counter()

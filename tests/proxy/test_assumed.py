@@ -16,6 +16,7 @@ connections:
   - {id: by-user, verdict: bypass, users: ["0"]}
   - {id: by-unit, verdict: block, services: ["ci*.service"], containers: ["docker:*"]}
 filters:
+  - {id: at-door, use: blocklist.Hosts, with: {hosts: [a.example]}, when: "~user bob & ~m POST"}
   - {id: by-exe, use: secrets.Secrets, when: "~exe ^/usr/bin/curl$ & ~tree ^/bin/sh$ & !~user ann"}
 """
 #: A request that `by-exe` would stop.
@@ -28,6 +29,7 @@ URL = "https://a.example/?key=AKIA" + "4QXB7ZKLMRTW2NPD"
     pytest.param(["--app", "/usr/bin/curl", "--parent", "/bin/sh"], "by-exe", id="with the parent"),
     pytest.param(["--app", "/usr/bin/curl", "--parent", "/bin/x", "--parent", "/bin/sh"], "by-exe", id="further up"),
     pytest.param(["--app", "/usr/bin/curl", "--parent", "/bin/sh", "--user", "ann"], "", id="of the excepted user"),
+    pytest.param(["--user", "bob"], "at-door", id="a user whose connections a block list is for"),
     pytest.param(["--parent", "/opt/agent"], "by-tree", id="a child of the agent"),
     pytest.param(["--app", "/opt/agent"], "by-tree", id="the agent"),
     pytest.param(["--user", "root"], "by-user", id="a user by name, the rule by uid"),

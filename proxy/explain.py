@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import ipaddress
 import json
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,7 +246,7 @@ def explain(arguments: argparse.Namespace) -> int:
     try:
         asyncio.run(_explain(rules, Pins(state(arguments)), arguments))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)     # the deadlines' clock: at exit it would outlive its handler
+        deadline.rest()     # at exit its clock would outlive its handler
     return 0
 
 

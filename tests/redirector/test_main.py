@@ -107,7 +107,7 @@ def receive(peer, count):
 
 
 @contextmanager
-def serving(monkeypatch, look_up):
+def serving(monkeypatch, look_up, limit=LIMIT):
     """Our end of a channel that is served in a thread with these answers; on leaving, how that ended."""
     monkeypatch.setattr(module, "look_up", look_up)
     ours, theirs = socket.socketpair()
@@ -115,7 +115,7 @@ def serving(monkeypatch, look_up):
 
     def serve():
         try:
-            ended.append(module.serve(Channel(theirs.fileno(), theirs.fileno()), Observation(), LIMIT))
+            ended.append(module.serve(Channel(theirs.fileno(), theirs.fileno()), Observation(), limit))
         except Exception as error:
             ended.append(error)
 
@@ -182,7 +182,7 @@ def test_silence_ends_it(monkeypatch, last):
 def test_answers_wait_for_a_peer_that_is_busy(monkeypatch):
     """Long answers to many questions are not what makes a peer count as broken."""
     longest = Process(0, "", 1, "x" * MAX_EXE, ('"' * (MAX_CMDLINE - 1),))
-    with serving(monkeypatch, lambda question: Owner(question.id, longest)) as (peer, ended):
+    with serving(monkeypatch, lambda question: Owner(question.id, longest), 20 * LIMIT) as (peer, ended):
         count = 40 * MAX_PENDING // len(encode(Owner(0, longest)))
         for number in range(count):
             peer.sendall(encode(lookup(number)))

@@ -284,8 +284,7 @@ def _parse(text: str, place: str) -> Asked:
         given = json.loads(text)
         body = str(given.get("body", "")).encode()
         return Asked(given["url"], given.get("method") or ("POST" if body else "GET"),
-                     list(given.get("headers", {}).items()), body, given.get("app"), given.get("user"),
-                     tuple(map(str, given.get("parents", ()))), given.get("service"), given.get("container"),
+                     list(given.get("headers", {}).items()), body, *assumed.given(given),
                      given.get("source_url") or given.get("source"), given.get("type"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{place}: not a request: {type(error).__name__}: {error}") from None

@@ -67,3 +67,14 @@ def test_what_is_said_is_what_is_assumed():
     assert assumed.process("/a", me.pw_name, ["/b", "/c"], "d.service", "lxc:e") == Process(
         0, "/a", user=me.pw_name, uid=me.pw_uid, parents=(Parent(0, "/b"), Parent(0, "/c")), service="d.service",
         container="lxc:e")
+
+
+@pytest.mark.parametrize(("request_", "code"), [
+    pytest.param({"user": 1000}, 0, id="a uid as a number"), pytest.param({"parents": []}, 0, id="no parents"),
+    pytest.param({"parents": [1]}, 0, id="a strange parent"), pytest.param({"parents": "/bin/sh"}, 2, id="no list"),
+    pytest.param({"parents": None}, 2, id="nothing"),
+])
+def test_lines_of_others(tmp_path, capsys, request_, code):
+    (tmp_path / "requests").write_text(json.dumps({"url": URL, **request_}))
+    assert cli.main(["explain", "--requests", str(tmp_path / "requests")]) == code
+    assert ("not a request" in capsys.readouterr().err) is (code == 2)

@@ -18,6 +18,7 @@ from mitmproxy import http
 from addons.connection import Connection
 from addons.verdict import DONE, Action, BodyScanner, Finding, Verdict
 from proxy.deadline import Missed, limited
+from proxy.operators import When
 from proxy.registry import Loaded
 
 #: A filter that misses this many deadlines in a row is not asked for `REST` seconds: its `on_error` answers for it
@@ -45,7 +46,7 @@ class Rule:
 
     id: str
     filter: object
-    matches: Callable[[http.HTTPFlow], bool] | None
+    matches: When | None
     monitor: bool
     on_error: Action
     deadline: float                     # seconds
@@ -60,6 +61,10 @@ class Rule:
         hooks = {name: hook for name in HOOKS if callable(hook := getattr(loaded.filter, name, None))}
         return cls(rule.id, loaded.filter, loaded.matches, rule.mode == "monitor", Action(rule.on_error),
                    rule.deadline / 1000, rule.buffer, hooks=hooks)
+
+    def concerns(self, connection: Connection) -> bool:
+        """Tell whether its `when` could hold for requests of whoever connects; if that cannot be told, it could."""
+        return self.matches is None or self.guarded(self.matches.concerns, connection.process) is not False
 
     def decision(self, verdict: Verdict) -> Decision | None:
         if verdict is DONE:
@@ -248,6 +253,8 @@ class Chain:
         """Ask before anything is dialled; return the final decision, if any, and the alerts on the way."""
         alerts: list[Decision] = []
         for rule in self._connection:
+            if not rule.concerns(connection):
+                continue
             decision = rule.verdict(rule.guarded(rule.hooks["connection"], connection))
             if decision is None:
                 continue

@@ -275,6 +275,7 @@ def events(arguments: argparse.Namespace) -> int:
 
     example:
       lockgate events --verdict block --since 1h
+      lockgate events --tree /opt/agent --user ann
       lockgate events --follow --json
     """
     from proxy import sinks

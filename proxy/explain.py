@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import ipaddress
 import json
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,7 +246,7 @@ def explain(arguments: argparse.Namespace) -> int:
     try:
         asyncio.run(_explain(rules, Pins(state(arguments)), arguments))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)     # the deadlines' clock: at exit it would outlive its handler
+        deadline.rest()     # at exit its clock would outlive its handler
     return 0
 
 
@@ -285,8 +284,7 @@ def _parse(text: str, place: str) -> Asked:
         given = json.loads(text)
         body = str(given.get("body", "")).encode()
         return Asked(given["url"], given.get("method") or ("POST" if body else "GET"),
-                     list(given.get("headers", {}).items()), body, given.get("app"), given.get("user"),
-                     tuple(map(str, given.get("parents", ()))), given.get("service"), given.get("container"),
+                     list(given.get("headers", {}).items()), body, *assumed.given(given),
                      given.get("source_url") or given.get("source"), given.get("type"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{place}: not a request: {type(error).__name__}: {error}") from None

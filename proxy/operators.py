@@ -15,33 +15,64 @@ from addons.verdict import labels
 HELP = "~app ~exe ~tree ~user REGEX, ~label NAME"
 
 
+class When:
+    """A compiled `when:`; called with a flow it says whether the filter is asked about it."""
+
+    def __init__(self, expression: Any) -> None:
+        self._expression = expression
+
+    def __call__(self, flow: http.HTTPFlow) -> bool:
+        return bool(self._expression(flow))
+
+    def concerns(self, process: Process | None) -> bool:
+        """Tell whether it could hold for any request of this process, before there is one."""
+        return _holds(self._expression, process) is not False
+
+
+def _holds(part: Any, process: Process | None) -> bool | None:
+    """Tell whether a part of an expression holds for every request of a process, or for none; None: for some."""
+    match type(part).__name__:
+        case "FAnd":
+            told = [_holds(each, process) for each in part.lst]
+            return False if False in told else None if None in told else True
+        case "FOr":
+            told = [_holds(each, process) for each in part.lst]
+            return True if True in told else None if None in told else False
+        case "FNot":
+            inner = _holds(part.itm, process)
+            return None if inner is None else not inner
+    return bool(part.holds(process)) if hasattr(part, "holds") else None
+
+
 def operators(flowfilter: Any) -> list[Any]:
     """Return the classes for a `mitmproxy.flowfilter` module, whose `_Rex` parses and compiles their argument."""
 
-    class App(flowfilter._Rex):  # type: ignore[misc]  # a base made at run time
-        """`~app REGEX`: found in the path of the executable, in capitals or not."""
-
-        code, is_binary = "app", False
-
-        def __call__(self, flow: http.HTTPFlow) -> bool:
-            process: Process | None = flow.metadata.get("process")
-            return process is not None and bool(self.re.search(process.exe))
-
-    class Exact(flowfilter._Rex):  # type: ignore[misc]
-        """What names of a file system and of users are compared by: capitals are other letters."""
-
+    class Who(flowfilter._Rex):  # type: ignore[misc]  # a base made at run time
         is_binary = False
 
-        def __init__(self, expr: str) -> None:
-            super().__init__(expr)
-            self.re = re.compile(expr)
-
         def __call__(self, flow: http.HTTPFlow) -> bool:
-            process: Process | None = flow.metadata.get("process")
+            return self.holds(flow.metadata.get("process"))
+
+        def holds(self, process: Process | None) -> bool:
             return process is not None and self.of(process)
 
         def of(self, process: Process) -> bool:
             raise NotImplementedError
+
+    class App(Who):
+        """`~app REGEX`: found in the path of the executable, in capitals or not."""
+
+        code = "app"
+
+        def of(self, process: Process) -> bool:
+            return bool(self.re.search(process.exe))
+
+    class Exact(Who):
+        """What names of a file system and of users are compared by: capitals are other letters."""
+
+        def __init__(self, expr: str) -> None:
+            super().__init__(expr)
+            self.re = re.compile(expr)
 
     class Exe(Exact):
         """`~exe REGEX`: found in the path of the executable."""

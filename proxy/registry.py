@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import pyparsing
-from mitmproxy import http
 
 from proxy import operators
 from proxy.keys import Node
+from proxy.operators import When
 from proxy.policy import Builder, PolicyError, load, read_trusted
 from proxy.schema import FilterRule, Policy
 
@@ -68,7 +68,7 @@ class Loaded:
 
     rule: FilterRule
     filter: object
-    matches: Callable[[http.HTTPFlow], bool] | None
+    matches: When | None
 
 
 def load_all(path: Path, *, strict: bool | None = None) -> tuple[Policy, tuple[Loaded, ...]]:
@@ -105,7 +105,7 @@ def build(policy: Policy, base: Path, *, strict: bool | None = None) -> tuple[Lo
     return tuple(loaded)
 
 
-def compile_when(text: str) -> Callable[[http.HTTPFlow], bool]:
+def compile_when(text: str) -> When:
     """Compile a `when` expression; ValueError if it is not one.
 
     It is mitmproxy's language without the operators on bodies, and with ours.
@@ -119,7 +119,7 @@ def compile_when(text: str) -> Callable[[http.HTTPFlow], bool]:
         raise ValueError(f"not a filter expression, at column {error.column}: {text!r} ({HELP})") from None
     except ValueError:  # it says no more
         raise ValueError(f"a regular expression that is none, or an operator other than ! & |: {text!r}") from None
-    return lambda flow: bool(expression(flow))
+    return When(expression)
 
 
 @functools.cache
@@ -145,7 +145,7 @@ def _grammar() -> Any:
         return module._make()
 
 
-def _condition(builder: Builder, rule: FilterRule) -> Callable[[http.HTTPFlow], bool] | None:
+def _condition(builder: Builder, rule: FilterRule) -> When | None:
     try:
         return None if rule.when is None else compile_when(rule.when)
     except ValueError as error:

@@ -16,6 +16,7 @@ connections:
   - {id: by-user, verdict: bypass, users: ["0"]}
   - {id: by-unit, verdict: block, services: ["ci*.service"], containers: ["docker:*"]}
 filters:
+  - {id: at-door, use: blocklist.Hosts, with: {hosts: [a.example]}, when: "~user bob & ~m POST"}
   - {id: by-exe, use: secrets.Secrets, when: "~exe ^/usr/bin/curl$ & ~tree ^/bin/sh$ & !~user ann"}
 """
 #: A request that `by-exe` would stop.
@@ -28,6 +29,7 @@ URL = "https://a.example/?key=AKIA" + "4QXB7ZKLMRTW2NPD"
     pytest.param(["--app", "/usr/bin/curl", "--parent", "/bin/sh"], "by-exe", id="with the parent"),
     pytest.param(["--app", "/usr/bin/curl", "--parent", "/bin/x", "--parent", "/bin/sh"], "by-exe", id="further up"),
     pytest.param(["--app", "/usr/bin/curl", "--parent", "/bin/sh", "--user", "ann"], "", id="of the excepted user"),
+    pytest.param(["--user", "bob"], "at-door", id="a user whose connections a block list is for"),
     pytest.param(["--parent", "/opt/agent"], "by-tree", id="a child of the agent"),
     pytest.param(["--app", "/opt/agent"], "by-tree", id="the agent"),
     pytest.param(["--user", "root"], "by-user", id="a user by name, the rule by uid"),
@@ -65,3 +67,14 @@ def test_what_is_said_is_what_is_assumed():
     assert assumed.process("/a", me.pw_name, ["/b", "/c"], "d.service", "lxc:e") == Process(
         0, "/a", user=me.pw_name, uid=me.pw_uid, parents=(Parent(0, "/b"), Parent(0, "/c")), service="d.service",
         container="lxc:e")
+
+
+@pytest.mark.parametrize(("request_", "code"), [
+    pytest.param({"user": 1000}, 0, id="a uid as a number"), pytest.param({"parents": []}, 0, id="no parents"),
+    pytest.param({"parents": [1]}, 0, id="a strange parent"), pytest.param({"parents": "/bin/sh"}, 2, id="no list"),
+    pytest.param({"parents": None}, 2, id="nothing"),
+])
+def test_lines_of_others(tmp_path, capsys, request_, code):
+    (tmp_path / "requests").write_text(json.dumps({"url": URL, **request_}))
+    assert cli.main(["explain", "--requests", str(tmp_path / "requests")]) == code
+    assert ("not a request" in capsys.readouterr().err) is (code == 2)

@@ -182,7 +182,7 @@ def test_silence_ends_it(monkeypatch, last):
 def test_answers_wait_for_a_peer_that_is_busy(monkeypatch):
     """Long answers to many questions are not what makes a peer count as broken."""
     longest = Process(0, "", 1, "x" * MAX_EXE, ('"' * (MAX_CMDLINE - 1),))
-    with serving(monkeypatch, lambda question: Owner(question.id, longest), limit=60) as (peer, ended):
+    with serving(monkeypatch, lambda question: Owner(question.id, longest), 20 * LIMIT) as (peer, ended):
         count = 40 * MAX_PENDING // len(encode(Owner(0, longest)))
         for number in range(count):
             peer.sendall(encode(lookup(number)))

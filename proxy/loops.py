@@ -32,6 +32,7 @@ What is seen by none of these: a proxy out of sight that ends TLS itself and ans
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -56,6 +57,8 @@ HOLD, LOOK = 1.0, 0.02
 RECENT = 16
 #: Programs and destinations whose innocence is remembered; some hundred bytes each.
 MAX_KNOWN = 4096
+#: Seconds for each look-up.
+ANSWER_LIMIT = 1.0
 #: Sockets that may stand between us and the loop's end, for chains of several redirectors; each costs two look-ups.
 MAX_BETWEEN = 16
 #: Where a ClientHello has its random, behind the headers of its record and message, and the version.
@@ -147,7 +150,8 @@ class Loops:
             return told(connection, "it begins with the ClientHello that lockgate sent there", self._begun(current))
         if not self._dialled.any(target):
             return ""
-        if process is None or not process.pid:
+        process = await self._known(connection)
+        if process is None:
             alone = await self._goes_on_alone(current)
             return told(connection, f"of {MAX_ROUNDS} connections, each begun when the one before had left, none got "
                                     "an answer") if alone else ""
@@ -162,11 +166,10 @@ class Loops:
 
     async def _brought(self, current: Round, connection: Connection, through: Sequence[Endpoint]) -> bool:
         """Does our upstream proxy lead on what we have sent it for the same destination?"""
-        process = connection.process
         known = {*self._open[current.target], *(self._named[current.name] if current.name else ())}
         if not any(each is not current and not each.direct for each in known):
             return False
-        if process is None or not process.pid:
+        if (process := await self._known(connection)) is None:
             return connection.client[0] in {host for host, _ in through}        # another computer, or a container
         ends = [_plain(sock.getsockname()) for address in through for sock, _ in self._dialled.to(address)]
         return bool(ends) and any(related(process, each) for each in await self._others_of(ends, None))
@@ -195,6 +198,19 @@ class Loops:
 
     # -- who is at the other end
 
+    async def _whose(self, client: Endpoint, server: Endpoint) -> Process | None:
+        with contextlib.suppress(TimeoutError):     # a redirector with too many questions forgets some
+            async with asyncio.timeout(ANSWER_LIMIT):
+                return await self.owner(client, server)
+        return None
+
+    async def _known(self, connection: Connection) -> Process | None:
+        """The client's process; where it was not found in time it is asked for once more, as all depends on it now."""
+        if connection.process is None or not connection.process.pid:
+            found = await self._whose(connection.client, connection.address)
+            connection.process = found if found is not None and found.pid else connection.process
+        return connection.process if connection.process is not None and connection.process.pid else None
+
     async def _holder(self, ends: Collection[Endpoint], target: Endpoint, connection: Connection,
                       process: Process) -> Process | None:
         """The process at the other end of ours, if the connection comes from it, or by way of it."""
@@ -208,7 +224,7 @@ class Loops:
         between = [each for each in _ask(lambda: sockets.towards(target)) if each.client not in ends
                    and each.client != connection.client][:MAX_BETWEEN]
         for each in between:
-            holder = await self.owner(each.client, target)
+            holder = await self._whose(each.client, target)
             if holder is None or not any(related(holder, known) for known in reached):
                 continue
             for found in await self._others_of([each.client], target):
@@ -220,7 +236,7 @@ class Loops:
     async def _others_of(self, ends: Collection[Endpoint], target: Endpoint | None) -> list[Process]:
         """The processes at the other ends of these, where they are on this computer but not at the target itself."""
         faced = [each for each in _ask(lambda: sockets.facing(ends)) if each.client != target]
-        found = [await self.owner(each.client, each.server) for each in faced[:MAX_BETWEEN]]
+        found = [await self._whose(each.client, each.server) for each in faced[:MAX_BETWEEN]]
         return [each for each in found if each is not None and each.pid]
 
     # -- where nothing can be seen

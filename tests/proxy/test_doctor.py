@@ -34,7 +34,7 @@ def test_all_is_well_here_and_quickly(tmp_path):
     assert {"python", "mitmproxy", "nftables", "decrypt", "block", "leak", "fail mode"} <= set(rows)
     assert ("capture" in rows) == (os.geteuid() == 0)
     assert ("loop guard" in rows) == (os.geteuid() == 0)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     assert not (tmp_path / "state").exists()
 
 

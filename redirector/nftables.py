@@ -20,6 +20,8 @@ MARK = 0x40000000
 #: that it diverted, for days if an end was lost, and would lead a new one between the same ports the same way: to the
 #: proxy itself, or to where it listened before.  Replies stay in the common zone, where firewalls look for them.
 ZONE = 61184
+#: DNS over TLS and over QUIC (RFC 7858, 3.1; RFC 9250, 4.1.1).
+DNS_PORT = 853
 #: nft looks control groups up below this folder, wherever cgroup v2 is mounted.
 CGROUPS = "/sys/fs/cgroup"
 
@@ -62,10 +64,24 @@ def _refuse(plan: Plan, existing: Collection[Connection], cgroups: str) -> str:
     exempt = [] if plan.exempt_uid is None else [
         f"meta skuid {plan.exempt_uid} ct mark set ct mark | {MARK:#x} accept",
         f"ct mark & {MARK:#x} == {MARK:#x} accept"]
-    quic = [f"{scope}udp dport 443 reject with icmpx port-unreachable"] if plan.quic == "reject" else []
     return _chain("refuse", "filter hook output priority 0", [
-        *exempt, *_untouched(plan), *quic, *_older(plan, existing),
+        *exempt, *_untouched(plan), *_quic(plan, scope), *_encrypted_dns(plan, scope), *_older(plan, existing),
         f"{scope}tcp dport {_set(plan.ports)} reject with tcp reset"])
+
+
+def _quic(plan: Plan, scope: str) -> Iterator[str]:
+    """Refused with an error that the sender's socket hears of, so that it falls back at once."""
+    if plan.quic == "reject":
+        if plan.quic_users:
+            yield f"meta skuid {_set(plan.quic_users)} udp dport 443 accept"
+        yield f"{scope}udp dport 443 reject with icmpx port-unreachable"
+
+
+def _encrypted_dns(plan: Plan, scope: str) -> Iterator[str]:
+    """DNS over TLS (RFC 7858) and over QUIC (RFC 9250); sessions older than the rules end too, as each may be kept."""
+    if plan.encrypted_dns == "refuse":
+        yield f"{scope}tcp dport {DNS_PORT} reject with tcp reset"
+        yield f"{scope}udp dport {DNS_PORT} reject with icmpx port-unreachable"
 
 
 def _older(plan: Plan, existing: Collection[Connection]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """A plan that would capture the proxy, or that nft would misread, cannot be made."""
 import pytest
 
-from redirector.plan import MAX_PORTS, Plan, Scope
+from redirector.plan import MAX_PORTS, MAX_USERS, Plan, Scope
 
 GOOD = {"ports": (80, 443), "listen_port": 8080, "exempt_uid": 997}
 
@@ -32,6 +32,9 @@ def test_good_plans(changes):
     pytest.param({"quic": "drop"}, "quic: reject or allow", id="quic"),
     pytest.param({"fail": ["open"]}, "fail: open or closed", id="fail"),
     pytest.param({"existing": None}, "existing: report or cut", id="existing"),
+    pytest.param({"encrypted_dns": "drop"}, "encrypted_dns: allow or refuse", id="encrypted DNS"),
+    pytest.param({"quic_users": (-1,)}, "quic_users", id="a user of QUIC"),
+    pytest.param({"quic_users": tuple(range(MAX_USERS + 1))}, "quic_users", id="too many users of QUIC"),
     pytest.param({"lan": 1}, "lan: true or false", id="lan"),
 ])
 def test_bad_plans(changes, message):

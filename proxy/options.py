@@ -88,6 +88,8 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "limit": (("--limit",), {"type": count, "metavar": "N", "help": "the newest N"}),
     "ca_action": (("action",), {"choices": ("create", "show", "export", "install", "verify", "uninstall"),
                                 "help": "what to do with the root certificate"}),
+    "service_action": (("action",), {"choices": ("install", "status", "uninstall"), "metavar": "ACTION",
+                                     "dest": "service_action", "help": "install, status or uninstall"}),
     "pins_action": (("action",), {"nargs": "?", "choices": ("list", "add", "revoke"), "default": "list",
                                   "help": "what to do; list is the default"}),
     "pin_app": (("app",), {"nargs": "?", "metavar": "PROGRAM", "help": "the path of its executable"}),

@@ -52,14 +52,14 @@ def service(arguments: argparse.Namespace) -> int:
       sudo systemctl reload lockgate          # the policy has changed; `restart` where its `capture` has
       sudo lockgate service uninstall
     """
-    if arguments.service_action == "status":
+    if arguments.action == "status":
         return status(as_json=arguments.json)
     if not shutil.which("systemctl"):
         raise UsageError("there is no systemd here; `lockgate start` does the same for as long as it runs")
     if os.geteuid() != 0:
-        raise UsageError(f"`service {arguments.service_action}` changes the system: sudo lockgate service "
-                         f"{arguments.service_action}")
-    if arguments.service_action == "install":
+        raise UsageError(f"`service {arguments.action}` changes the system: sudo lockgate service "
+                         f"{arguments.action}")
+    if arguments.action == "install":
         return _apply(installing(setting(arguments.policy)), arguments)
     if arguments.policy:
         raise UsageError("--policy is for `service install`")
@@ -114,6 +114,7 @@ def _refuse_foreign(place: Path) -> None:
 
 def installing(made: units.Setting) -> list[Step]:
     """The changes that are still to be made."""
+    _record()       # before anything is changed: it has to be ours
     steps, texts = [], units.units(made)
     if not _exists(made.user):
         steps.append(Step(f"create the system user {made.user}", partial(_create, made.user)))
@@ -159,9 +160,14 @@ def _note(change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def _record() -> dict[str, Any]:
-    with contextlib.suppress(FileNotFoundError):
+    """What was done.  It names files to remove and a user, so nobody but root may write it; raises UsageError."""
+    try:
+        release.check_folder(str(RECORD.parent))
         return dict(json.loads(RECORD.read_text()))
-    return {"units": {}}
+    except FileNotFoundError:
+        return {"units": {}}
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 # -- uninstalling

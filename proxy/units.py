@@ -22,12 +22,12 @@ HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  
 WATCHDOG = 30
 
 HEAD = "# Made by `lockgate service install`, removed by `uninstall`; `systemctl edit` makes a drop-in for changes.\n"
-#: Both: nothing of the system may be changed, no rights gained, no code written and run.
+#: Both: nothing of the system may be changed, and no rights gained.
 SANDBOX = {
     "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectKernelTunables": "yes", "ProtectKernelModules": "yes",
     "ProtectKernelLogs": "yes", "ProtectControlGroups": "yes", "ProtectClock": "yes", "ProtectHostname": "yes",
     "RestrictNamespaces": "yes", "RestrictRealtime": "yes", "RestrictSUIDSGID": "yes", "LockPersonality": "yes",
-    "MemoryDenyWriteExecute": "yes", "SystemCallArchitectures": "native", "KeyringMode": "private",
+    "SystemCallArchitectures": "native", "KeyringMode": "private",
     "PrivateDevices": "yes", "UMask": "0077",
 }
 
@@ -95,6 +95,7 @@ def _redirector(setting: Setting) -> str:
             "ExecStart": setting.command("redirector.activated", f"{RUN_DIR}/start.json"),
             "StandardInput": "socket", "StandardOutput": "socket", "StandardError": "journal", "KillMode": "process",
             "CapabilityBoundingSet": " ".join(CAPABILITIES), **SANDBOX, "ProtectHome": "read-only",
+            "MemoryDenyWriteExecute": "yes",    # not the proxy: libffi makes OpenSSL's verify callback at run time
             "ReadWritePaths": RUN_DIR, "RestrictAddressFamilies": "AF_UNIX AF_NETLINK",
             "SystemCallFilter": "@system-service", "SystemCallErrorNumber": "EPERM"}})
 

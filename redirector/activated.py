@@ -15,10 +15,10 @@ from redirector import release
 from redirector.__main__ import NOT_INSTALLED, PROTOCOL_BROKEN, main
 from redirector.plan import require
 from redirector.session import note
-from redirector.wire import MAX_LINE, ProtocolError, Start, decode, encode
+from redirector.wire import HEARTBEAT_LIMIT, MAX_LINE, ProtocolError, Start, decode, encode
 
-#: Seconds for an earlier one to end: its proxy is dead, or it would not have been replaced.
-EARLIER_LIMIT = 5.0
+#: Seconds for an earlier one to end by itself: more than it waits for a heartbeat.
+EARLIER_LIMIT = HEARTBEAT_LIMIT + 0.5
 #: struct ucred: pid, uid, gid (unix(7)).
 CREDENTIALS = struct.Struct("3i")
 
@@ -44,13 +44,19 @@ def check_peer(start: Start, descriptor: int) -> None:
     require(uid in (0, start.plan.exempt_uid), f"user {uid} is not the proxy's")
 
 
-def await_earlier(start: Start) -> None:
-    """The proxy's end of an earlier one has closed, which it may not have noticed yet; its rules are in our way."""
+def end_earlier(start: Start) -> None:
+    """The proxy's end of an earlier one has closed. That one may not have noticed yet, or never will, being stopped;
+    its rules are in our way. Meanwhile the guard refuses."""
     until = time.monotonic() + EARLIER_LIMIT
-    wanted = ("redirector", start.instance, release.netns())
-    while time.monotonic() < until and any((each.role, each.instance, each.netns) == wanted
-                                           for each in release.status(start.run_dir)):
+    while (earlier := _others(start)) and time.monotonic() < until:
         time.sleep(0.02)
+    for record in earlier:
+        release.end(start.run_dir, record)
+
+
+def _others(start: Start) -> list[release.Record]:
+    wanted = ("redirector", start.instance, release.netns())
+    return [each for each in release.status(start.run_dir) if (each.role, each.instance, each.netns) == wanted]
 
 
 def activated(arguments: list[str]) -> int:
@@ -60,7 +66,7 @@ def activated(arguments: list[str]) -> int:
     try:
         start = read_start(arguments[0])
         check_peer(start, 0)
-        await_earlier(start)
+        end_earlier(start)
     except ProtocolError as error:
         note(f"{arguments[0]}: {error}")
         return PROTOCOL_BROKEN

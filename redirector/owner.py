@@ -104,7 +104,7 @@ def _exe(pid: int) -> str:
     theirs, and rules must not believe that."""
     link = f"/proc/{pid}/exe"
     path = os.readlink(link)  # noqa: PTH115  # bytes of any kind
-    if os.stat(f"/proc/{pid}/ns/mnt").st_ino == _own_mounts():  # noqa: PTH116
+    if os.stat(f"/proc/{pid}/ns/mnt").st_ino in _common_mounts():  # noqa: PTH116
         return path.removesuffix(" (deleted)")      # an upgrade did that
     with suppress(OSError):
         if os.path.samestat(os.stat(link), os.stat(path)):  # noqa: PTH116
@@ -113,8 +113,13 @@ def _exe(pid: int) -> str:
 
 
 @cache
-def _own_mounts() -> int:
-    return os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116
+def _common_mounts() -> frozenset[int]:
+    """Our mount namespace, and that of the whole computer: a service has one of its own, which shows the same files."""
+    found = set()
+    for pid in ("self", "1"):
+        with suppress(PermissionError):     # not root: the first will do
+            found.add(os.stat(f"/proc/{pid}/ns/mnt").st_ino)  # noqa: PTH116
+    return frozenset(found)
 
 
 @contextmanager

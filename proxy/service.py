@@ -59,6 +59,8 @@ def service(arguments: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise UsageError(f"`service {arguments.action}` changes the system: sudo lockgate service "
                          f"{arguments.action}")
+    if arguments.json and not (arguments.yes or arguments.dry_run):
+        raise UsageError("--json asks nothing: give --yes as well, or --dry-run")
     if arguments.action == "install":
         return _apply(installing(setting(arguments.policy)), arguments)
     if arguments.policy:
@@ -67,15 +69,13 @@ def service(arguments: argparse.Namespace) -> int:
 
 
 def _apply(steps: list[Step], arguments: argparse.Namespace) -> int:
-    if arguments.json and not (arguments.yes or arguments.dry_run):
-        raise UsageError("--json asks nothing: give --yes as well, or --dry-run")
     if arguments.json:
         print(json.dumps({"steps": [step.text for step in steps], "done": not arguments.dry_run}))
     else:
         print(*(f"- {step.text}" for step in steps) if steps else ("nothing to do",), sep="\n")
     if arguments.dry_run or not steps:
         return 0
-    if not arguments.yes and input("Do this? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not (arguments.yes or _agreed()):
         print("nothing was changed")
         return 1
     for step in steps:
@@ -86,6 +86,12 @@ def _apply(steps: list[Step], arguments: argparse.Namespace) -> int:
             raise UsageError(f"{step.text}: {said}; the steps before it are done, and can be repeated or undone "
                              "(`service uninstall`)") from None
     return 0
+
+
+def _agreed() -> bool:
+    with contextlib.suppress(EOFError):
+        return input("Do this? [y/N] ").strip().lower() in ("y", "yes")
+    return False
 
 
 # -- installing

@@ -1,35 +1,34 @@
-"""lockgate as a service of Windows: `python -I -m proxy.windows_service`, started by the Service Control Manager.
+"""A process of lockgate as a service of Windows: `python -I -m proxy.windows_service NAME COMMAND ...`.
 
-Written to the documentation; **not run on Windows** yet: the worker itself does not start there (README.md). Two services, as on
-Linux: this one runs as LocalService, with the proxy; `lockgate-redirector` runs as LocalSystem, with WinDivert. They
-meet on a named pipe (`redirector/pipe.py`). Calls: StartServiceCtrlDispatcherW, RegisterServiceCtrlHandlerExW,
-SetServiceStatus (learn.microsoft.com, Win32 API, Services).
+Written to the documentation; **not run on Windows** yet, where the worker does not start either (README.md). Two
+services, as on Linux: `lockgate` runs as LocalService, with the proxy; `lockgate-redirector` as LocalSystem, with
+WinDivert. They meet on a named pipe (`redirector/pipe.py`). Calls: StartServiceCtrlDispatcherW,
+RegisterServiceCtrlHandlerExW, SetServiceStatus (learn.microsoft.com, Win32 API, Services).
 """
 
 import ctypes
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 
 NAME, REDIRECTOR = "lockgate", "lockgate-redirector"
-#: Milliseconds that a start or a stop may take before the manager calls it hung.
+ACCOUNT = r"NT AUTHORITY\LocalService"
+#: Milliseconds that a stop may take before the manager calls it hung.
 WAIT_HINT = 60_000
 # <winsvc.h>
-OWN_PROCESS, STOPPED, START_PENDING, STOP_PENDING, RUNNING = 0x10, 1, 2, 3, 4
-CONTROL_STOP, CONTROL_INTERROGATE, CONTROL_PARAMCHANGE, CONTROL_SHUTDOWN = 1, 4, 6, 5
-ACCEPT_STOP, ACCEPT_SHUTDOWN, ACCEPT_PARAMCHANGE = 1, 4, 8
+OWN_PROCESS, STOPPED, STOP_PENDING, RUNNING = 0x10, 1, 3, 4
+CONTROL_STOP, CONTROL_INTERROGATE, CONTROL_SHUTDOWN = 1, 4, 5
+ACCEPT_STOP, ACCEPT_SHUTDOWN = 1, 4
 ERROR_CALL_NOT_IMPLEMENTED = 120
 
 
-def commands(python: str, policy: str) -> list[list[str]]:
-    """What installs both services, for sc.exe: least rights by account, and restarted after a second whatever happens."""
-    quoted = subprocess.list2cmdline
-    proxy = quoted([python, "-I", "-m", "proxy.windows_service", "--policy", policy])
-    redirector = quoted([python, "-I", "-m", "redirector.windows_service"])
+def commands(python: str, policy: str, start: str) -> list[list[str]]:
+    """What installs both services, by sc.exe: least rights by account, restarted a second after any end."""
+    redirector = [python, "-I", "-m", "redirector.pipe", start]
+    proxy = [python, "-I", "-m", "proxy.serving", "run", "--policy", policy]
     made = []
-    for name, command, account in ((REDIRECTOR, redirector, "LocalSystem"), (NAME, proxy, r"NT AUTHORITY\LocalService")):
-        made.append(["sc.exe", "create", name, "binPath=", command, "start=", "auto", "obj=", account])
+    for name, command, account in ((REDIRECTOR, redirector, "LocalSystem"), (NAME, proxy, ACCOUNT)):
+        run = subprocess.list2cmdline([python, "-I", "-m", "proxy.windows_service", name, *command])
+        made.append(["sc.exe", "create", name, "binPath=", run, "start=", "auto", "obj=", account])
         made.append(["sc.exe", "failure", name, "reset=", "60", "actions=", "restart/1000"])
     made.append(["sc.exe", "config", NAME, "depend=", REDIRECTOR])
     made.append(["sc.exe", "sidtype", NAME, "restricted"])      # it writes only where its own SID may
@@ -58,45 +57,40 @@ if sys.platform == "win32":
     _advapi.SetServiceStatus.argtypes = (wintypes.HANDLE, ctypes.POINTER(_Status))
 
     class Service:
-        """Runs `work` until told to stop; `reload` at `sc control lockgate paramchange`."""
+        """Runs a command until the manager says stop, or it ends."""
 
-        def __init__(self, work: Callable[["Service"], None], reload: Callable[[], None]) -> None:
-            self.stopping = threading.Event()
-            self._work, self._reload = work, reload
+        def __init__(self, name: str, command: list[str]) -> None:
+            self._name, self._command = name, command
+            self._process: subprocess.Popen[bytes] | None = None
             self._handle: int | None = None
             self._main, self._handler = _MAIN(self._run), _HANDLER(self._control)   # kept: Windows calls them later
 
         def dispatch(self) -> None:
             """Return when the service has stopped. Raises OSError where no manager started us."""
-            table = (_Entry * 2)(_Entry(NAME, self._main), _Entry(None, _MAIN()))
+            table = (_Entry * 2)(_Entry(self._name, self._main), _Entry(None, _MAIN()))
             if not _advapi.StartServiceCtrlDispatcherW(table):
                 raise ctypes.WinError(ctypes.get_last_error())
 
-        def tell(self, state: int, exit_code: int = 0) -> None:
-            accepted = ACCEPT_STOP | ACCEPT_SHUTDOWN | ACCEPT_PARAMCHANGE if state == RUNNING else 0
-            hint = WAIT_HINT if state in (START_PENDING, STOP_PENDING) else 0
+        def _tell(self, state: int, exit_code: int = 0) -> None:
+            accepted = ACCEPT_STOP | ACCEPT_SHUTDOWN if state == RUNNING else 0
+            hint = WAIT_HINT if state == STOP_PENDING else 0
             status = _Status(OWN_PROCESS, state, accepted, exit_code, 0, 0, hint)
             _advapi.SetServiceStatus(self._handle, ctypes.byref(status))
 
         def _run(self, _count: int, _arguments: object) -> None:
-            self._handle = _advapi.RegisterServiceCtrlHandlerExW(NAME, self._handler, None)
-            self.tell(START_PENDING)
-            code = 0
-            try:
-                self._work(self)        # tells RUNNING itself, once it serves
-            except Exception:
-                code = 1
-            self.tell(STOPPED, code)
+            self._handle = _advapi.RegisterServiceCtrlHandlerExW(self._name, self._handler, None)
+            self._process = subprocess.Popen(self._command)
+            self._tell(RUNNING)
+            self._tell(STOPPED, self._process.wait())
 
         def _control(self, control: int, _kind: int, _data: object, _context: object) -> int:
-            match control:
-                case 1 | 5:     # CONTROL_STOP, CONTROL_SHUTDOWN
-                    self.tell(STOP_PENDING)
-                    self.stopping.set()
-                case 6:         # CONTROL_PARAMCHANGE
-                    self._reload()
-                case 4:         # CONTROL_INTERROGATE
-                    pass
-                case _:
-                    return ERROR_CALL_NOT_IMPLEMENTED
+            if control in (CONTROL_STOP, CONTROL_SHUTDOWN):
+                self._tell(STOP_PENDING)
+                if self._process is not None:
+                    self._process.terminate()
+            elif control != CONTROL_INTERROGATE:
+                return ERROR_CALL_NOT_IMPLEMENTED
             return 0
+
+    if __name__ == "__main__":
+        Service(sys.argv[1], sys.argv[2:]).dispatch()

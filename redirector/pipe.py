@@ -1,16 +1,20 @@
 """The control channel over a named pipe, as Windows has it. Written to the documentation; **not run on Windows** yet.
 
 `serve` is the redirector's end: it makes the pipe, which only SYSTEM, administrators and the proxy's account may open,
-and waits for one client. What it returns behaves as `channel.Channel` does. Calls: CreateNamedPipeW, ConnectNamedPipe,
-PeekNamedPipe, ConvertStringSecurityDescriptorToSecurityDescriptorW (learn.microsoft.com, Win32 API).
+and waits for one client. `python -I -m redirector.pipe FILE` is the redirector as a service runs it. Calls:
+CreateNamedPipeW, ConnectNamedPipe, PeekNamedPipe, ConvertStringSecurityDescriptorToSecurityDescriptorW
+(learn.microsoft.com, Win32 API).
 """
 import ctypes
 import os
 import sys
 import time
 
-from redirector.channel import PeerGone
-from redirector.wire import MAX_LINE, Decoder, Message, encode
+from redirector.__main__ import NOT_INSTALLED, run
+from redirector.channel import Channel, PeerGone
+from redirector.plan import BackendError
+from redirector.session import note
+from redirector.wire import MAX_LINE, Decoder, Message, ProtocolError, encode
 
 NAME = r"\\.\pipe\lockgate-redirector"
 #: Full access for SYSTEM and administrators, reading and writing for LocalService, which the proxy runs as; nobody from
@@ -68,18 +72,18 @@ if sys.platform == "win32":
             raise PeerGone(f"the control channel was closed: {ctypes.WinError(ctypes.get_last_error())}")
         return count.value
 else:
+    def serve(name: str = NAME) -> "PipeChannel":
+        raise OSError(f"{name}: pipes of this kind are Windows' own")
+
     def _available(descriptor: int) -> int:
-        raise OSError("named pipes of this kind are Windows' own")
+        raise OSError(f"{descriptor}: pipes of this kind are Windows' own")
 
 
-class PipeChannel:
-    """As `channel.Channel`, over one descriptor that cannot be selected on."""
-
-    #: What is sent has gone into the pipe's buffer when `send` returns.
-    waiting = False
+class PipeChannel(Channel):
+    """A channel over one descriptor that cannot be selected on; what is sent has left when `send` returns."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._decoder = descriptor, Decoder()
+        self._descriptor, self._decoder, self._pending = descriptor, Decoder(), b""
 
     def messages(self, limit: float) -> list[Message]:
         """What arrives within `limit` seconds, perhaps nothing. Raises PeerGone, ProtocolError."""
@@ -95,3 +99,21 @@ class PipeChannel:
             os.write(self._descriptor, encode(message))
         except OSError as error:
             raise PeerGone(f"the control channel was closed: {error}") from error
+
+
+def main(arguments: list[str]) -> int:
+    """One session after another, as the service manager starts us once. FILE holds the Start, from an administrator."""
+    with open(arguments[0], "rb") as file:  # noqa: PTH123
+        start = file.read(MAX_LINE).decode().rstrip()
+    while True:
+        try:
+            run(serve(), [start])
+        except (BackendError, ProtocolError, PeerGone) as error:
+            note(str(error))
+        except OSError as error:
+            note(str(error))
+            return NOT_INSTALLED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -30,7 +30,16 @@ START, SOCKET, INSTANCE = "start.json", "redirector.sock", "service"
 PORTS = range(61000, 65536)
 
 
-def plan(arguments: argparse.Namespace) -> int:
+class Arguments(argparse.Namespace):
+    """What the units say."""
+
+    policy: Path | None
+    state: Path
+    run_dir: str
+    user: str
+
+
+def plan(arguments: Arguments) -> int:
     """Write the Start.  Raises UsageError, PolicyError, OSError."""
     who = pwd.getpwnam(arguments.user)
     port, folder = _free_port(), Path(arguments.run_dir)
@@ -55,7 +64,7 @@ def _free_port() -> int:
     raise UsageError("no free port on 127.0.0.1 for the proxy")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     """Serve until told to stop.  Raises PolicyError, OSError, ValueError."""
     notify = Notify.take()
     folder = Path(arguments.run_dir)
@@ -108,7 +117,7 @@ class Serving:
         print(json.dumps(message), flush=True)
 
 
-def stopped(arguments: argparse.Namespace) -> int:
+def stopped(arguments: Arguments) -> int:
     """After the end: `$SERVICE_RESULT` says how it came (systemd.exec(5))."""
     if os.environ.get("SERVICE_RESULT") == "success":
         release.release(arguments.run_dir, INSTANCE)
@@ -123,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--state", type=Path, default=Path("/var/lib/lockgate/state"))
     parser.add_argument("--run-dir", default=release.RUN_DIR)
     parser.add_argument("--user", default="lockgate")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(argv, Arguments())
     try:
         return {"plan": plan, "run": run, "stopped": stopped}[arguments.action](arguments)
     except (UsageError, OSError, ValueError, KeyError) as error:

@@ -8,6 +8,7 @@ import json
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy import confine, policy, units
+from proxy.commands import _named as named
 from proxy.options import UsageError
 from proxy.serving import INSTANCE
 from redirector import release
@@ -97,14 +99,34 @@ def _agreed() -> bool:
 # -- installing
 
 def setting(path: Path | None) -> units.Setting:
-    """What the units are to say.  Raises PolicyError; UsageError for code that others than root may change."""
+    """What the units are to say.  Raises PolicyError; UsageError for code that others than root may change, or that the
+    service could not read."""
+    os.environ.pop("SUDO_UID", None)        # whoever called sudo is trusted today; at each boot root alone is
     path = path and path.absolute()
     wanted = policy.load(path, strict=True) if path else policy.default_policy()
     code = confine.code_paths()
     for place in (Path(sys.executable), *code):
         _refuse_foreign(place)
-    shown = [*code, *([path.parent] if path else [])]
-    return units.Setting(Path(sys.executable), path, shown, confine.ACCOUNT, closed=wanted.capture.fail == "closed")
+    files = [*([path] if path else []), *named(wanted, path)]
+    for place in (Path(__file__), *files):
+        _refuse_unreadable(place)
+    return units.Setting(Path(sys.executable), path, [*code, *map(_view, files)], confine.ACCOUNT,
+                         closed=wanted.capture.fail == "closed")
+
+
+def _view(file: Path) -> Path:
+    """What is shown of a hidden place for a file to be seen: its folder, in which a new one may replace it.  Of a home
+    only the file: editors that replace it need a `systemctl restart`."""
+    home = file.parent in units.HIDDEN or file.parent.parent == Path("/home")
+    return file if home else file.parent
+
+
+def _refuse_unreadable(file: Path) -> None:
+    closed = [folder for folder in file.parents if not folder.stat().st_mode & stat.S_IXOTH
+              and not any(place in (folder, *folder.parents) for place in units.HIDDEN)]
+    if closed or not file.stat().st_mode & stat.S_IROTH:
+        raise UsageError(f"the proxy runs as {confine.ACCOUNT}, who may not read {file}: chmod "
+                         + (f"o+x {closed[0]}" if closed else f"o+r {file}"))
 
 
 def _refuse_foreign(place: Path) -> None:

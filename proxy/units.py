@@ -60,7 +60,7 @@ def line(words: Iterable[str]) -> str:
 
 
 def _service(setting: Setting) -> str:
-    shown = [path for path in setting.code if any(folder in (path, *path.parents) for folder in HIDDEN)]
+    shown = dict.fromkeys(path for path in setting.code if any(folder in (path, *path.parents) for folder in HIDDEN))
     boot = {"Wants": "network-pre.target", "Before": "network-pre.target"} if setting.closed else {}
     return _text({
         "Unit": {"Description": "lockgate, which inspects what applications send and receive over TLS",

@@ -11,6 +11,7 @@ import pytest
 
 from proxy import cli, confine, service, units
 from proxy.options import UsageError
+from proxy.policy import PolicyError
 from redirector import release
 
 ROOT = os.geteuid() == 0
@@ -148,8 +149,36 @@ def test_not_installed(place, capsys):
     assert (call("status"), capsys.readouterr().out.startswith("not installed: sudo lockgate")) == (1, True)
 
 
-def test_the_policy_is_shown_to_the_service(place):
-    path = Path(place / "policy.yaml")
-    path.write_text("version: 1\ncapture: {fail: open}\n")
-    made = service.setting(path)
-    assert (made.closed, made.policy, path.parent in made.code) == (False, path, True)
+@pytest.fixture
+def written(place):
+    """A policy with a filter beside it, and the folder that both are in."""
+    folder = place / "etc"
+    folder.mkdir()
+    (folder / "mine.py").write_text("")
+    (folder / "policy.yaml").write_text("version: 1\ncapture: {fail: open}\nfilters: [{id: a, use: ./mine.py:A}]\n")
+    return folder
+
+
+@pytest.mark.skipif(not ROOT, reason="the files are root's")
+def test_the_policy_and_its_files_are_shown_to_the_service(written):
+    made = service.setting(written / "policy.yaml")
+    assert (made.closed, made.policy, made.code.count(written)) == (False, written / "policy.yaml", 2)
+
+
+@pytest.mark.parametrize(("file", "shown"), [("/etc/lockgate/p.yaml", "/etc/lockgate"), ("/root/p.yaml", "/root/p.yaml"),
+                                             ("/home/ann/p.yaml", "/home/ann/p.yaml"), ("/home/ann/x/p.yaml", "/home/ann/x")])
+def test_no_home_is_shown_for_a_file_in_it(file, shown):
+    assert service._view(Path(file)) == Path(shown)
+
+
+@pytest.mark.skipif(not ROOT, reason="giving away needs root")
+@pytest.mark.parametrize(("name", "change", "said"), [
+    pytest.param("policy.yaml", lambda path: os.chown(path, 1000, 1000), "belongs to user 1000", id="sudo's caller has it"),
+    pytest.param("policy.yaml", lambda path: path.chmod(0o600), "chmod o\\+r", id="the service may not read it"),
+    pytest.param("mine.py", lambda path: path.chmod(0o600), "chmod o\\+r", id="nor its filter")])
+def test_what_the_service_could_not_use_is_refused_before(written, monkeypatch, name, change, said):
+    """Root and sudo's caller could, but at boot there is neither."""
+    monkeypatch.setenv("SUDO_UID", "1000")
+    change(written / name)
+    with pytest.raises((UsageError, PolicyError), match=said):
+        service.setting(written / "policy.yaml")

@@ -69,7 +69,7 @@ def installed(machine, before):
 
 @pytest.fixture
 def running(machine, installed):
-    assert wait_for(lambda: state(machine)["running"] and len(state(machine)["kernel"]) == 2, 30)
+    assert wait_for(lambda: state(machine)["running"] and len(state(machine)["kernel"]) == 2, 60)
     return state(machine)
 
 
@@ -203,10 +203,14 @@ def test_whatever_dies_or_hangs_nothing_passes_uninspected_and_all_comes_back(ma
     while time.monotonic() < until:
         answers.add(issuer(machine))
     assert not [answer for answer in answers if answer and not answer.startswith("lockgate root")]
-    assert wait_for(lambda: pids_of(machine, module) - {broken}, 30)
-    assert wait_for(lambda: broken not in pids_of(machine, module), 10)
-    assert wait_for(lambda: ask(machine, "https://blocked.test/") == "403", 20)
-    assert wait_for(lambda: len(state(machine)["kernel"]) == 2, 20)
+    assert wait_for(lambda: pids_of(machine, module) - {broken}, 60), journal(machine)
+    assert wait_for(lambda: broken not in pids_of(machine, module), 30)
+    assert wait_for(lambda: ask(machine, "https://blocked.test/") == "403", 60), journal(machine)
+    assert wait_for(lambda: len(state(machine)["kernel"]) == 2, 60)
+
+
+def journal(machine):
+    return machine.call("journalctl", "-n", "60", "-o", "short-precise").stdout
 
 
 def issuer(machine):

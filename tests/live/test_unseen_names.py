@@ -1,13 +1,15 @@
 """What would hide a name from us: QUIC, ECH, encrypted DNS, a ClientHello without a name. With real clients."""
 
+import contextlib
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.live.lab import ORIGIN, POLICY, missing, sh, wait_for
-from tests.live.names import Names, ech_config, https_record
+from tests.live.names import Names, ech_config, https_record, within
 
 pytestmark = pytest.mark.live
 
@@ -29,7 +31,7 @@ began = time.monotonic()
 try:
     sock.connect((sys.argv[3], port))
     if kind == "udp":
-        sock.send(b"initial")
+        sock.send(sys.argv[4].encode())
         sock.recv(1)
     answer = "open"
 except TimeoutError:
@@ -90,12 +92,14 @@ def moments(log, name, **params):
 def test_quic_falls_back_within_a_tenth_of_a_second(lab, chromium):
     """A name whose record says `h3`, so that Chromium tries QUIC at once: from its first try to the first to connect by
     TCP. 10 to 30 ms, but on a busy machine a browser waits for its turn: once in three loads is enough."""
-    before, took = lab.packets("quic"), []
-    while len(took) < 3 and min(took, default=100) >= 100:
+    before, took, page = lab.packets("quic"), [], ""
+    for _ in range(3):
         page, events, log = chromium(https_record("h2", "h3"))
         tried = moments(log, "UDP_CONNECT", address=f"{ORIGIN}:443")[0]
         took.append(next(at for at in moments(log, "TCP_CONNECT_ATTEMPT", address=f"{ORIGIN}:443") if at >= tried) - tried)
-        assert PAGE in page
+        if PAGE in page and took[-1] < 100:
+            break
+    assert PAGE in page
     assert min(took) < 100
     assert lab.packets("quic") == before
     assert any(event.get("http", {}).get("hostname") == "origin.test" for event in events)
@@ -145,15 +149,23 @@ def started(lab, tmp_path_factory):
     pytest.param("udp", 53, APP, "refused True", id="plain DNS: the origin's own answer, it has none"),
 ])
 def test_what_is_refused_is_refused_at_once(lab, started, kind, port, user, answer):
-    done = lab.call(shutil.which("python3", path="/usr/bin"), "-c", TRY, kind, str(port), ORIGIN, user=user)
+    done = lab.call(shutil.which("python3", path="/usr/bin"), "-c", TRY, kind, str(port), ORIGIN, "initial", user=user)
     assert done.stdout.strip() == answer, done.stderr
 
 
 def test_quic_of_a_user_that_may_is_let_go_and_of_no_other(lab, started):
-    before = lab.packets("quic")
-    for user in (APP, FREE):
-        lab.call("/usr/bin/python3", "-c", TRY, "udp", "443", ORIGIN, user=user)
-    assert lab.packets("quic") == before + 1
+    """By what the origin hears; a browser of an earlier test may still be trying."""
+    with within(lab.origin, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as origin:
+        origin.bind((ORIGIN, 443))
+        for user in (APP, FREE):
+            lab.call("/usr/bin/python3", "-c", TRY, "udp", "443", ORIGIN, f"from {user}", user=user)
+        origin.settimeout(0.5)
+        heard = set()
+        with contextlib.suppress(TimeoutError):
+            while True:
+                heard.add(origin.recv(2000))
+    assert f"from {FREE}".encode() in heard
+    assert f"from {APP}".encode() not in heard
 
 
 def test_the_guard_refuses_encrypted_dns_too(lab, started):

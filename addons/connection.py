@@ -50,6 +50,8 @@ class Connection:
 
     `host` is the server name it asks for (SNI, lower case, no trailing dot), `address` the numeric address and port
     that it dialled, `client` its own end, `alpn` the protocols offered, `ja3` and `ja4` the fingerprints of its hello.
+    `unnamed`: it speaks TLS and its hello has no host name. `ech`: its hello has encrypted_client_hello (RFC 9849), so
+    `host` may be only the outer name; browsers send one that hides nothing too, and nobody can tell them apart.
     """
 
     host: str | None
@@ -60,4 +62,6 @@ class Connection:
     alpn: tuple[str, ...] = ()
     ja3: str | None = None
     ja4: str | None = None
+    unnamed: bool = False
+    ech: bool = False
     labels: set[str] = field(default_factory=set)

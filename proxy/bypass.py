@@ -23,6 +23,11 @@ from proxy.session import Session
 
 #: What events name as the rule where a pin, or the refusal of our certificate, decided.
 PINNED = "tls.pinned"
+#: What events name where a client had really hidden a name.
+HIDDEN = "tls.ech"
+#: What is left of an alert that OpenSSL has no word for.  From a client that sent ECH it is `ech_required`, the proof
+#: that the extension was more than GREASE (RFC 9849, 6.1.6).
+WORDLESS = ("", "Error")
 #: The part of the time to an answer that the proof may take: if it fails, the origin is met once more, with its own.
 SHARE = 0.3
 
@@ -57,9 +62,13 @@ class Bypasses:
 
     def client_failed(self, session: Session, error: str) -> None:
         """A client's handshake ended with that error, or `pins.CLOSED`: record it if it is about our certificate."""
+        connection, policy = session.connection, session.rules().policy
+        if connection.ech and error in WORDLESS:
+            reason = f"it hid another name behind {connection.host or 'none'}, and is to come again without"
+            session.recorder.connection(connection, "alert", Decision(Action.ALERT, HIDDEN, reason),
+                                        flow_id=session.flow_id)
         if (why := cause(error)) is None:
             return
-        connection, policy = session.connection, session.rules().policy
         free = session.refused is None and _unruled(policy, connection)
         pin = self._pins.client_failed(connection, why, learnable(policy.tls) if free else ())
         if pin is not None:

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import json
 import os
-import pwd
 import signal
 import socket
 import sys
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy import running
 from proxy.launcher import Launch, Launcher
-from proxy.options import UsageError, state
+from proxy.options import UsageError, state, uid_of
 from redirector import cgroups
 from redirector import release as redirector
 from redirector.plan import Plan, Scope
@@ -143,12 +142,7 @@ def scope_of(user: str | None, group: str | None) -> Scope:
         if not (path := group.removeprefix(cgroups.mount()).strip("/")):
             raise UsageError("--only-cgroup: the root of all groups is the whole computer; leave it out")
         return Scope(cgroup=f"/{path}")
-    if not user:
-        return Scope()
-    try:
-        return Scope(uid=int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid)
-    except KeyError:
-        raise UsageError(f"there is no user {user!r}") from None
+    return Scope(uid=uid_of(user)) if user else Scope()
 
 
 def _check_forwarding(interfaces: list[str]) -> None:
@@ -164,7 +158,8 @@ def _check_forwarding(interfaces: list[str]) -> None:
 
 def _plan(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:
     wanted = policy.capture
-    return Plan(wanted.ports, port, uid, scope, wanted.quic, wanted.fail, wanted.loopback, wanted.lan, wanted.existing)
+    return Plan(wanted.ports, port, uid, scope, wanted.quic, wanted.fail, wanted.loopback, wanted.lan, wanted.existing,
+                quic_users=tuple(map(uid_of, wanted.quic_users)), encrypted_dns=wanted.encrypted_dns)
 
 
 def _serve(launch: Launch, capture: str, *, as_json: bool) -> int:

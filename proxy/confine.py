@@ -233,6 +233,15 @@ def _give(folder: int, who: Identity) -> None:
                 _give_one(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside), who)
 
 
+def take_back(state: Path) -> None:
+    """Make a state folder root's: its user goes, and the next to get that uid must not find keys."""
+    folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _give(folder, Identity(0, 0, "root"))
+    finally:
+        os.close(folder)
+
+
 def _give_one(entry: int, who: Identity) -> None:
     """Closes the descriptor."""
     info = os.fstat(entry)

@@ -254,7 +254,8 @@ def _event(kind: Literal["tls", "tcp", "http"], conn: Connection, outcome: Outco
         event["lockgate"]["findings"] = [dataclasses.asdict(finding) for finding in outcome.findings]
     if conn.tls:
         tls = {"sni": conn.host, "alpn": list(conn.alpn), "ja4": conn.ja4, "ja3": conn.ja3 and {"hash": conn.ja3}}
-        event["tls"] = {name: value for name, value in tls.items() if value}
+        hidden = {"sni_absent": conn.unnamed, "ech": conn.ech}
+        event["tls"] = {name: value for name, value in (tls | hidden).items() if value}
     if conn.process is not None:
         event["process"] = _process(conn.process)
     if labels:

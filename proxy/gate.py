@@ -7,10 +7,11 @@ from mitmproxy import http
 
 from addons.connection import Connection
 from addons.verdict import Action
-from proxy import answers
+from proxy import answers, disclosure
 from proxy.bypass import Bypasses
 from proxy.chain import Decision
 from proxy.destination import Address
+from proxy.dnsmessage import MAX_MESSAGE
 from proxy.engine import Hook
 from proxy.events import incident
 from proxy.explicit import Refusal
@@ -32,10 +33,12 @@ def requestheaders(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | N
     flow.request.stream = True
     try:
         transfer.host = _acceptable(session, flow.request)
+        process = session.connection.process
+        transfer.exchange.note(disclosure.question(session.rules().policy, process, flow.request))
     except Malformed as error:
         transfer.refusal = (error.status, str(error))
     else:
-        if session.find is not None and session.refused is None:
+        if session.find is not None and session.refused is None and not transfer.stopped:
             return _judge_request(session, transfer)
         transfer.exchange.note(session.refused)
     return _ask_first(transfer)
@@ -164,8 +167,11 @@ def responseheaders(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | 
     transfer = session.of(flow)
     if transfer.stopped:
         return None
-    if flow.response is not None and session.rules().policy.capture.quic != "allow":
-        stay_captured(flow.response)
+    if flow.response is not None:
+        capture, process = session.rules().policy.capture, session.connection.process
+        if not capture.allows_quic(process):
+            stay_captured(flow.response)
+        transfer.rewrite = disclosure.rewriting(session.rules().policy, process, flow.response)
     waiting = transfer.exchange.ask_now("responseheaders")
     if waiting is not None:
         return _then(waiting, _prepare_response, transfer)
@@ -179,9 +185,10 @@ def _prepare_response(transfer: Transfer) -> None:
     if exchange.stopped or response is None:
         return
     collect = exchange.buffering("response")
-    transfer.buffer_response = min((rule.buffer for rule in collect), default=0)
+    bounds = [rule.buffer for rule in collect] + ([MAX_MESSAGE] if transfer.rewrite else [])
+    transfer.buffer_response = min(bounds, default=0)
     transfer.open_download()
-    response.stream = not collect
+    response.stream = not bounds
 
 
 def response(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:
@@ -197,8 +204,19 @@ def response(session: Session, flow: http.HTTPFlow) -> Awaitable[None] | None:
 async def _collected_response(session: Session, transfer: Transfer, flow: http.HTTPFlow) -> None:
     await transfer.exchange.ask("response")
     _act(transfer, flow)
+    _rewrite(transfer, flow)
     if flow.websocket is None:
         session.recorder.exchange(session, transfer)
+
+
+def _rewrite(transfer: Transfer, flow: http.HTTPFlow) -> None:
+    if transfer.rewrite is None or transfer.stopped or flow.response is None:
+        return
+    try:
+        transfer.rewrite(flow.response)
+    except ValueError as error:
+        transfer.refusal = (502, f"The origin's answer cannot be read: {error}.")
+        flow.response = answers.refusal(flow.request, *transfer.refusal, incident=transfer.incident, host=transfer.host)
 
 
 def _act(transfer: Transfer, flow: http.HTTPFlow) -> None:

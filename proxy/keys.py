@@ -88,7 +88,7 @@ def json_schema(kind: Any, key: Key = ANY_VALUE) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _record_schema(kind)
-    if origin is types.UnionType:
+    if origin in (typing.Union, types.UnionType):     # which of them depends on what is united, and on the Python
         return {"anyOf": [json_schema(argument, key) for argument in arguments]}
     if origin is Literal:
         return {"enum": list(arguments)}

@@ -48,7 +48,8 @@ SCRUBBED = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CE
 class Launch:
     """What to start.  `plan` is made once the worker's port is known; None means the explicit door.
 
-    `readable` are the files that the policy names: the worker, another user, must see them.
+    `readable` are the files that the policy names: the worker, another user, must see them.  `redirector` is the socket
+    of one that somebody else starts for each connection to it, with a Start of his own (`serving.py`).
     """
 
     state: Path
@@ -60,6 +61,7 @@ class Launch:
     run_dir: str = release.RUN_DIR
     log_level: str = "WARNING"
     readable: Sequence[Path] = ()
+    redirector: Path | None = None
 
 
 class Launcher:
@@ -83,14 +85,20 @@ class Launcher:
 
     def start(self) -> Pair:
         """Start the worker and the redirector; return when both are ready.  Raises LaunchError."""
-        ours, theirs = socket.socketpair()
+        apart = self.launch.redirector
+        ours, theirs = socket.socketpair() if apart is None else (socket.socket(), socket.socket(socket.AF_UNIX))
         with ours, theirs:
             pair = self.pair = Pair(self._start_worker(theirs))
             try:
                 pair.listening = pair.wait_for("listening", LISTEN_LIMIT)
                 plan = self.launch.plan and self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
                 start = wire.Start(self.launch.instance, self.launch.run_dir, plan)
-                pair.redirector = self.start_redirector(ours, start)
+                if apart is None:
+                    pair.redirector = self.start_redirector(ours, start)
+                else:
+                    theirs.settimeout(READY_LIMIT)
+                    theirs.connect(os.fspath(apart))
+                    pair.channel = theirs.dup()
                 theirs.close()
                 assert pair.worker.stdin is not None
                 pair.worker.stdin.write(b"go\n")       # now somebody answers

@@ -255,6 +255,7 @@ def _describe(session: Session, hello: ClientHello) -> None:
     session.hello = hello
     connection.tls, connection.alpn = True, hello.alpn
     connection.ja3, connection.ja4 = hello.ja3, hello.ja4
+    connection.unnamed, connection.ech = hello.sni is None, hello.ech
     asked, connection.host = connection.host, hello.sni or connection.host
     if asked and connection.host != asked and not destination.numeric(asked):
         session.refused = Decision(Action.BLOCK, "lockgate", f"This is a tunnel to {asked}, not to {connection.host}.")

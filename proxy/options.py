@@ -26,6 +26,16 @@ def state(arguments: argparse.Namespace) -> Path:
     return Path(arguments.state or default_state()).absolute()
 
 
+def uid_of(user: str) -> int:
+    """The uid of a user by name or number.  Raises UsageError."""
+    import pwd  # not on Windows
+
+    try:
+        return int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise UsageError(f"there is no user {user!r}") from None
+
+
 def address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
@@ -103,6 +113,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "limit": (("--limit",), {"type": count, "metavar": "N", "help": "the newest N"}),
     "ca_action": (("action",), {"choices": ("create", "show", "export", "install", "verify", "uninstall"),
                                 "help": "what to do with the root certificate"}),
+    "service_action": (("action",), {"choices": ("install", "status", "uninstall"), "help": "what to do"}),
     "pins_action": (("action",), {"nargs": "?", "choices": ("list", "add", "revoke"), "default": "list",
                                   "help": "what to do; list is the default"}),
     "pin_app": (("app",), {"nargs": "?", "metavar": "PROGRAM", "help": "the path of its executable"}),

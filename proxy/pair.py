@@ -9,6 +9,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ class Pair:
     ready: dict[str, Any] = field(default_factory=dict)
     #: Why the worker counts as dead though its process may live.
     fault: str | None = None
+    #: The worker's end of the channel to a redirector that is not our child, to see that one's end; never read.
+    channel: socket.socket | None = None
     _unread: bytes = b""
 
     def messages(self, limit: float, wake: int | None = None) -> Iterator[dict[str, Any]]:
@@ -92,13 +95,14 @@ class Pair:
             return self.fault
         if self.redirector is not None and self.redirector.poll() is not None:
             return f"the redirector ended ({_status(self.redirector.returncode)})"
-        return None
+        return "the redirector ended" if self.channel is not None and _hung_up(self.channel) else None
 
     def stop(self) -> None:
         """The worker first: it tells the redirector to remove its rules and the guard."""
         for process in (self.worker, self.redirector):
             if process is not None:
                 _end(process)
+        self._leave()
 
     def kill(self) -> None:
         """For a pair that is broken: one that is stopped does not hear a polite word."""
@@ -106,6 +110,11 @@ class Pair:
             if process is not None:
                 process.kill()
                 _end(process)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -127,6 +136,14 @@ def _message(line: bytes) -> dict[str, Any]:
         case _:
             raise ValueError(f"not a message: {line[:100]!r}")
     return message
+
+
+def _hung_up(channel: socket.socket) -> bool:
+    if channel.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(channel, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _is_place(place: object) -> bool:

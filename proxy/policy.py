@@ -105,7 +105,7 @@ def read_trusted(path: Path, *, strict: bool | None = None) -> bytes:
         raise ValueError("not a regular file")
     if strict or (strict is None and hasattr(os, "geteuid") and os.geteuid() == 0):
         for place in {path, *path.absolute().parents, *path.resolve().parents}:
-            _refuse_foreign(place, place.stat())
+            refuse_foreign(place, place.stat())
     with path.open("rb") as file:
         data = file.read(MAX_POLICY + 1)
     if len(data) > MAX_POLICY:
@@ -113,7 +113,7 @@ def read_trusted(path: Path, *, strict: bool | None = None) -> bytes:
     return data
 
 
-def _refuse_foreign(path: Path, status: os.stat_result) -> None:
+def refuse_foreign(path: Path, status: os.stat_result) -> None:
     """A folder counts too: who may write there can replace the file, unless it is sticky, as /tmp is."""
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from certs.user import User, invoking
 from proxy.launcher import Launch, Launcher
+from proxy.options import uid_of
 from proxy.trust import Trust
 from redirector import cgroups, release
 from redirector.plan import Plan, Scope
@@ -105,7 +106,9 @@ def _trust(launcher: Launcher, trust: Trust) -> None:
 def _serving(launch: Launch, capture: "Capture", group: Path) -> Iterator[Launcher]:
     launch.instance = f"run_{os.getpid()}"
     launch.plan = lambda port, _: Plan(capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic,
-                                       capture.fail, capture.loopback, capture.lan, "report")
+                                       capture.fail, capture.loopback, capture.lan, "report",
+                                       quic_users=tuple(map(uid_of, capture.quic_users)),
+                                       encrypted_dns=capture.encrypted_dns)
     launcher = Launcher(launch)
     try:
         launcher.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from addons.connection import Connection, Process
+from proxy import resolvers
 from proxy.keys import Key, Node, json_schema
 from proxy.patterns import LABEL, host_pattern, matches_host
 from proxy.tlspolicy import Tls
@@ -33,10 +34,17 @@ class Capture:
     lan: Annotated[bool, Key("divert connections to private and link-local addresses too")] = False
     existing: Annotated[Literal["report", "cut"], Key("connections that were open before the start")] = "report"
     other: Annotated[Literal["block", "relay"], Key("what is neither TLS nor HTTP, or not HTTP inside TLS")] = "block"
+    encrypted_dns: Annotated[Literal["allow", "refuse"], Key(
+        "refuse: DNS over TLS, QUIC and HTTPS, so that programs fall back to the system's resolver")] = "allow"
+    quic_users: Annotated[tuple[str, ...], Key(
+        'user names, or uids in quotes ("1000"), whose QUIC is let go although `quic` says reject')] = ()
 
     def __post_init__(self) -> None:
         if not self.ports:
             raise ValueError("`ports` is empty: nothing would be captured")
+
+    def allows_quic(self, process: Process | None) -> bool:
+        return self.quic == "allow" or bool(set(self.quic_users) & _names(process or Process(0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +64,21 @@ class ConnectionRule:
     containers: Annotated[tuple[str, ...] | None, Key("containers (docker:3f4e*); * ? [] as in a shell")] = None
     users: Annotated[tuple[str, ...] | None, Key('user names, or uids in quotes ("1000")')] = None
     ja4: Annotated[tuple[str, ...] | None, Key("JA4 fingerprints of the ClientHello; * ? [] as in a shell")] = None
+    sni: Annotated[Literal["present", "absent"] | None, Key("does the ClientHello name a host?")] = None
+    ech: Annotated[Literal["present", "absent"] | None, Key(
+        "has the ClientHello encrypted_client_hello? Most browsers always send it")] = None
 
     def __post_init__(self) -> None:
         who = self.clients or self.apps or self.trees or self.services or self.containers or self.users
-        if self.verdict == "bypass" and self.ja4 and not (self.hosts or self.addresses or who):
+        sent = self.ja4 or self.sni or self.ech
+        if self.verdict == "bypass" and sent and not (self.hosts or self.addresses or who):
             raise ValueError("any program can send that ClientHello: to bypass, name hosts, addresses, clients, apps "
                              "or users")
 
     def matches(self, conn: Connection) -> bool:
         """Tell whether all conditions hold; one about something unknown (an ended process, no SNI) does not."""
         process, host, ja4 = conn.process or Process(0), conn.host or "", conn.ja4 or ""
-        users = {process.user, "" if process.uid is None else str(process.uid)} - {""}
+        users = _names(process)
         conditions: tuple[tuple[tuple[Any, ...] | None, Callable[[Any], bool]], ...] = (
             (self.hosts, lambda pattern: matches_host(pattern, host)),
             (self.addresses, lambda block: _is_in(conn.address[0], block)),
@@ -78,12 +90,19 @@ class ConnectionRule:
             (self.containers, lambda glob: _is_like(process.container, glob)),
             (self.users, lambda user: user in users),
             (self.ja4, lambda glob: _is_like(ja4, glob)),
+            (self.sni and (self.sni,), lambda wanted: conn.tls and conn.unnamed == (wanted == "absent")),
+            (self.ech and (self.ech,), lambda wanted: conn.tls and conn.ech == (wanted == "present")),
         )
         return all(values is None or any(map(test, values)) for values, test in conditions)
 
 
 def _is_like(text: str, glob: str) -> bool:
     return text != "" and fnmatch.fnmatchcase(text, glob)
+
+
+def _names(process: Process) -> set[str]:
+    """What a policy may call the user of a process."""
+    return {process.user, "" if process.uid is None else str(process.uid)} - {""}
 
 
 def _is_in(address: str, block: Network) -> bool:
@@ -159,6 +178,10 @@ class Policy:
         for rule in self.connections:
             if rule.matches(conn):
                 return ConnectionVerdict(rule.verdict, rule.id, f"connection rule {rule.id}")
+        if self.capture.encrypted_dns == "refuse" and (resolver := resolvers.known(conn.host or "", conn.address)):
+            return ConnectionVerdict("block", resolvers.RULE, f"{resolver} is a resolver: DNS over HTTPS is refused")
+        if self.tls.ech == "block" and conn.tls and conn.ech:
+            return ConnectionVerdict("block", "tls.ech", "its ClientHello has ECH, which may hide another name")
         marks = {LABEL + name for name in conn.labels}
         for pattern in self.tls.bypass if conn.tls else ():
             if pattern in marks or matches_host(pattern, conn.host or ""):

@@ -60,6 +60,7 @@ class Transfer:
     buffer_request: int = 0             # bytes to collect for filters that want the whole request; 0: stream
     buffer_response: int = 0
     refusal: tuple[int, str] | None = None      # an answer of the proxy itself: status and reason
+    rewrite: Callable[[http.Response], None] | None = None      # what has to change the whole response; ValueError
     sent: int = 0
     received: int = 0
     recorded: bool = False
@@ -99,6 +100,9 @@ class Transfer:
 
         Otherwise those filters are passed over and the message streams on.
         """
+        if hook == "response" and self.rewrite is not None:
+            self.refusal = (502, "The origin's answer is too long to be what it says it is.")
+            return True
         for rule in self.exchange.buffering(hook):
             if self.exchange.note(rule.failure(f"the body is larger than the {rule.buffer} bytes it may buffer")):
                 return True

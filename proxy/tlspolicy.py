@@ -90,5 +90,8 @@ class Tls:
     bypass: Annotated[tuple[str, ...], Key("never decrypted: hosts, or label:NAME", convert=host_or_label)] = ()
     pinned: Annotated[Literal["block", "learn"], Key(
         "programs that refuse our certificate: stay blocked, or are learned and bypassed")] = "block"
+    ech: Annotated[Literal["inspect", "strip", "block"], Key(
+        "hidden server names: inspect what hides one; strip the keys for it from DNS over HTTPS; block as well")
+    ] = "inspect"
     learn: Annotated[tuple[Learn, ...], Key("who may be learned, besides those known to pin")] = ()
     upstream: Annotated[Upstream, Key("the session with the origin")] = field(default_factory=Upstream)

@@ -12,6 +12,9 @@ from redirector.plan import LAN, Plan
 #: A connection's first packet; conntrack takes the middle of an old one for a new one, and NAT would break it.
 NEW = "tcp flags & (fin | syn | rst | ack) == syn"
 
+#: DNS over TLS and over QUIC (RFC 7858, 3.1; RFC 9250, 4.1.1).
+DNS_PORT = 853
+
 
 def diverting(plan: Plan) -> Iterator[tuple[str, str, list[str]]]:
     """Name, hook and rules of each chain that diverts; none without interfaces to watch."""
@@ -33,8 +36,8 @@ def refusing(plan: Plan) -> Iterator[tuple[str, str, list[str]]]:
         quic = [f"{source}udp dport 443 reject with icmpx port-unreachable"] if plan.quic == "reject" else []
         older = f"{ports} tcp flags & rst != rst" if plan.existing == "cut" else f"{ports} {NEW}"
         yield "pass", "filter hook forward priority 0", [
-            *untouched(plan), *quic, f"{source}{ports} ct status dnat reject with tcp reset",
-            f"{source}{older} reject with tcp reset"]
+            *untouched(plan), *quic, *encrypted_dns(plan, source),
+            f"{source}{ports} ct status dnat reject with tcp reset", f"{source}{older} reject with tcp reset"]
 
 
 def untouched(plan: Plan) -> Iterator[str]:
@@ -44,6 +47,13 @@ def untouched(plan: Plan) -> Iterator[str]:
     if not plan.lan:
         for family, version in (("ip", 4), ("ip6", 6)):
             yield f"{family} daddr {{ {', '.join(str(net) for net in LAN if net.version == version)} }} accept"
+
+
+def encrypted_dns(plan: Plan, scope: str) -> Iterator[str]:
+    """DNS over TLS (RFC 7858) and over QUIC (RFC 9250); sessions older than the rules end too, as each may be kept."""
+    if plan.encrypted_dns == "refuse":
+        yield f"{scope}tcp dport {DNS_PORT} reject with tcp reset"
+        yield f"{scope}udp dport {DNS_PORT} reject with icmpx port-unreachable"
 
 
 def _from(plan: Plan) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import ClassVar
 
 from redirector import forwarding, sockets
-from redirector.forwarding import NEW, untouched
+from redirector.forwarding import NEW, encrypted_dns, untouched
 from redirector.nft import Tables
 from redirector.plan import BackendError, Connection, Declaration, Plan
 
@@ -78,10 +78,17 @@ def _refuse(plan: Plan, existing: Collection[Connection], exempt: list[str], cgr
     scope = _scope(plan, cgroups) + (_family(plan) if plan.fail == "open" else "")
     exempt = [f"{match} ct mark set ct mark | {MARK:#x} accept" for match in exempt]
     exempt += [f"ct mark & {MARK:#x} == {MARK:#x} accept"] if exempt else []
-    quic = [f"{scope}udp dport 443 reject with icmpx port-unreachable"] if plan.quic == "reject" else []
     return _chain("refuse", "filter hook output priority 0", [
-        *exempt, *untouched(plan), *quic, *_older(plan, existing),
+        *exempt, *untouched(plan), *_quic(plan, scope), *encrypted_dns(plan, scope), *_older(plan, existing),
         f"{scope}tcp dport {_set(plan.ports)} reject with tcp reset"])
+
+
+def _quic(plan: Plan, scope: str) -> Iterator[str]:
+    """Refused with an error that the sender's socket hears of, so that it falls back at once."""
+    if plan.quic == "reject":
+        if plan.quic_users:
+            yield f"meta skuid {_set(plan.quic_users)} udp dport 443 accept"
+        yield f"{scope}udp dport 443 reject with icmpx port-unreachable"
 
 
 def _older(plan: Plan, existing: Collection[Connection]) -> Iterator[str]:

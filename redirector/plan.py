@@ -7,6 +7,8 @@ from typing import ClassVar, Literal, Protocol, get_args
 
 #: More ports than this are a mistake; the kernel would take them, the control channel's line would not.
 MAX_PORTS = 64
+#: Users whose QUIC is let go; with MAX_PORTS and MAX_SCOPE they still fit one line of the control channel.
+MAX_USERS = 32
 #: A longer path would not leave room for the rest of `Start` in one line of the control channel.
 MAX_SCOPE = 1024
 #: uid_t is 32 bits wide and its last value means "no such user" (chown(2)).
@@ -28,9 +30,10 @@ Endpoint = tuple[str, int]
 Quic = Literal["reject", "allow"]
 Fail = Literal["open", "closed"]
 Existing = Literal["report", "cut"]
+EncryptedDns = Literal["allow", "refuse"]
 BackendName = Literal["nftables", "divert", "hook"]
 _CHOICES = {"backend": get_args(BackendName), "quic": get_args(Quic), "fail": get_args(Fail),
-            "existing": get_args(Existing)}
+            "existing": get_args(Existing), "encrypted_dns": get_args(EncryptedDns)}
 
 
 class BackendError(ValueError):
@@ -76,7 +79,8 @@ class Plan:
     `ports` are the TCP ports captured, `listen_port` is the proxy's, on loopback. `exempt_uid` is the user that the
     proxy runs as; it may be None only for a scope that does not contain the proxy. `quic` decides UDP 443, `fail` what
     happens without a proxy, `existing` what happens to connections older than the rules. `loopback` and `lan` capture
-    those destinations too. `backend` says by which technique. `forward` are the interfaces (a star at the end for
+    those destinations too. `backend` says by which technique. `quic_users` are those whose UDP 443 is let go even so,
+    `encrypted_dns` decides DNS over TLS and QUIC (port 853). `forward` are the interfaces (a star at the end for
     any rest of the name) behind which others are whose connections through this computer are captured as well.
 
     `own_server` is for any server in the proxy's place: whatever process listens there is exempt, and its children;
@@ -97,6 +101,8 @@ class Plan:
     own_server: bool = False
     families: tuple[int, ...] = (4, 6)
     listen_host: str = ""
+    quic_users: tuple[int, ...] = ()
+    encrypted_dns: EncryptedDns = "allow"
 
     def __post_init__(self) -> None:
         require(isinstance(self.ports, tuple) and 0 < len(self.ports) <= MAX_PORTS, f"ports: 1 to {MAX_PORTS} of them")
@@ -115,6 +121,9 @@ class Plan:
                 f"families: 4, 6 or both: {self.families!r}")
         require(self.listen_host == "" or self.families == (ip_address(self.listen_host).version,),
                 f"listen_host: an address of the one family: {self.listen_host!r}")
+        require(isinstance(self.quic_users, tuple) and len(self.quic_users) <= MAX_USERS
+                and all(is_int(uid, 0, MAX_UID) for uid in self.quic_users),
+                f"quic_users: at most {MAX_USERS} user ids: {self.quic_users!r}")
         self._check_exemption()
 
     def _check_exemption(self) -> None:

@@ -121,7 +121,7 @@ def _exe(pid: int) -> str:
     path = os.readlink(link)  # noqa: PTH115  # bytes of any kind
     if path.startswith(_MEMORY):
         return ELSEWHERE + path
-    if os.stat(f"/proc/{pid}/ns/mnt").st_ino == _own("mnt"):  # noqa: PTH116
+    if os.stat(f"/proc/{pid}/ns/mnt").st_ino in _common("mnt"):  # noqa: PTH116
         return path.removesuffix(" (deleted)")      # an upgrade did that
     with suppress(OSError):
         if os.path.samestat(os.stat(link), os.stat(path)):  # noqa: PTH116
@@ -130,12 +130,17 @@ def _exe(pid: int) -> str:
 
 
 def _namespaces(pid: int) -> tuple[str, ...]:
-    return tuple(name for name in NAMESPACES if os.stat(f"/proc/{pid}/ns/{name}").st_ino != _own(name))  # noqa: PTH116
+    return tuple(name for name in NAMESPACES if os.stat(f"/proc/{pid}/ns/{name}").st_ino not in _common(name))  # noqa: PTH116
 
 
 @cache
-def _own(namespace: str) -> int:
-    return os.stat(f"/proc/self/ns/{namespace}").st_ino  # noqa: PTH116
+def _common(namespace: str) -> frozenset[int]:
+    """Ours, and that of the whole computer: a service has a mount namespace of its own, which shows the same files."""
+    found = set()
+    for pid in ("self", "1"):
+        with suppress(PermissionError):     # not root: the first will do
+            found.add(os.stat(f"/proc/{pid}/ns/{namespace}").st_ino)  # noqa: PTH116
+    return frozenset(found)
 
 
 @contextmanager

@@ -52,6 +52,8 @@ UPSTREAM, REFUSED = "proxy/upstream.py", "proxy/test_upstream.py::test_what_is_r
 VERIFY, WEAKNESSES, REVOCATION = "proxy/verify.py", "proxy/weaknesses.py", "proxy/revocation.py"
 FACE, LAYERS, MIRROR, TICKETS = "proxy/tlsface.py", "proxy/tlslayers.py", "proxy/mirror.py", "proxy/resumption.py"
 BYPASS, PINS, HOSTS, NORMAL = "proxy/bypass.py", "proxy/pins.py", "proxy/hosts.py", "proxy/normal.py"
+SCHEMA, HIDES = "proxy/schema.py", "proxy/test_schema.py::test_what_hides_names_has_its_verdict"
+ACTIVATED, ANSWERS = "redirector/activated.py", "proxy/test_disclosure.py::test_"
 RESUMES = "proxy/test_resumption.py::test_faces_resume_for_their_owner_only"
 OWN = "proxy/test_weakenings.py::"
 CACHED = f"{OWN}test_a_good_verdict_is_for_that_name_and_that_chain"
@@ -200,6 +202,30 @@ WEAKENINGS = (
     weaken("101 without the key", ("proxy/websocket.py", 'if headers.get("sec-websocket-accept") != base64.b64encode(digest).decode()',
                                    "if False"),
            tests=["proxy/test_websocket_framing.py::test_no_handshake[another key's accept]"]),
+    # -- what would hide a name, and who runs as what
+    weaken("hidden: resolvers pass", (SCHEMA, 'if self.capture.encrypted_dns == "refuse" and', "if False and"),
+           tests=[f"{HIDES}[a resolver]", f"{HIDES}[a resolver that is bypassed]"]),
+    weaken("hidden: questions pass", ("proxy/disclosure.py", "if not refuse:", "if True:"),
+           tests=[f"{ANSWERS}questions_are_refused_by_an_error_and_go_nowhere"]),
+    weaken("hidden: long answers pass", ("proxy/session.py", 'if hook == "response" and self.rewrite is not None', "if False"),
+           tests=[f"{ANSWERS}what_cannot_be_read_is_not_handed_on[longer"]),
+    weaken("hidden: a hello earns a bypass", (SCHEMA, "sent = self.ja4 or self.sni or self.ech", "sent = self.ja4"),
+           tests=["proxy/test_schema.py::test_a_hello_alone_earns_no_bypass"]),
+    weaken("hidden: port 853 is open", ("redirector/nftables.py", 'if plan.encrypted_dns == "refuse"', "if False"),
+           tests=["redirector/test_nftables.py::test_variants[encrypted DNS]"]),
+    weaken("hidden: QUIC for all where one may",
+           ("redirector/nftables.py", 'yield f"meta skuid {_set(plan.quic_users)} udp', 'yield "udp'),
+           tests=["redirector/test_nftables.py::test_variants[QUIC for two]"]),
+    weaken("service: anybody gets a redirector", (ACTIVATED, "require(uid in (0, start.plan.exempt_uid)", "require(True"),
+           tests=["redirector/test_activated.py::test_who_may_ask"]),
+    weaken("service: anybody writes the rules", (ACTIVATED, " and not info.st_mode & 0o022", ""),
+           tests=["redirector/test_activated.py::test_other_files_are_refused[others may write it]"]),
+    weaken("service: root runs what others change", ("proxy/service.py", "policy.refuse_foreign(path, path.stat())", "path.stat()"),
+           tests=["proxy/test_service.py::test_code_that_others_may_change_is_refused"]),
+    weaken("service: anybody's record is undone", ("proxy/service.py", "release.check_folder(str(RECORD.parent))", "pass"),
+           tests=["proxy/test_service.py::test_a_record_that_others_may_have_written_is_not_believed"]),
+    weaken("service: a crash lifts the guard", ("proxy/serving.py", 'os.environ.get("SERVICE_RESULT") == "success"', "True"),
+           tests=["proxy/test_serving.py::test_only_an_orderly_end_lifts_the_guard[watchdog-False]"]),
 )
 
 

@@ -75,6 +75,11 @@ def test_nowhere_to_go():
     assert line(event)
 
 
+def test_a_name_that_is_missing_or_may_hide_another_is_said():
+    event = connection_event(connection(unnamed=True, ech=True), Outcome("inspect"), flow_id=1)
+    assert (event["tls"]["sni_absent"], event["tls"]["ech"]) == (True, True)
+
+
 def test_flow_event():
     outcome = Outcome("bypass", "tls.bypass", "listed")
     event = flow_event(connection(), outcome, flow_id=5, sent=7, received=9)

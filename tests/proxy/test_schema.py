@@ -8,7 +8,7 @@ import pytest
 
 from addons.connection import Connection, Parent, Process
 from proxy.patterns import host_or_label, host_pattern
-from proxy.schema import ConnectionRule, Policy, main
+from proxy.schema import Capture, ConnectionRule, Policy, main
 from proxy.tlspolicy import Tls
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "policy.schema.json"
@@ -53,6 +53,15 @@ def connection(host="www.host.example", address="192.0.2.7", port=443, exe="/usr
     pytest.param({"users": ("1000",)}, connection(), True, id="uid"),
     pytest.param({"users": ("None", "")}, connection(exe=None), False, id="unknown user"),
     pytest.param({"ja4": ("t13d*",)}, connection(), True, id="JA4"),
+    pytest.param({"sni": "absent"}, connection(None, unnamed=True), True, id="no name"),
+    pytest.param({"sni": "absent"}, connection(), False, id="a name"),
+    pytest.param({"sni": "present"}, connection(), True, id="a name, as asked"),
+    pytest.param({"sni": "absent"}, connection("192.0.2.7", unnamed=True), True, id="named by the tunnel alone"),
+    pytest.param({"sni": "absent"}, connection(None, tls=False), False, id="no TLS, so no hello without a name"),
+    pytest.param({"ech": "present"}, connection(ech=True), True, id="ECH"),
+    pytest.param({"ech": "present"}, connection(), False, id="no ECH"),
+    pytest.param({"ech": "absent"}, connection(), True, id="no ECH, as asked"),
+    pytest.param({"ech": "absent"}, connection(tls=False), False, id="no TLS"),
     pytest.param({"ports": (443,), "users": ("bob",)}, connection(), False, id="all must hold"),
     pytest.param({"ports": ()}, connection(), False, id="an empty list matches nothing"),
 ])
@@ -115,3 +124,40 @@ def test_every_key_is_documented():
                 yield f"{path}.{name}"
             yield from undocumented(value.get("items", value), f"{path}.{name}")
     assert list(undocumented(json.loads(PUBLISHED.read_text()))) == []
+
+
+@pytest.mark.parametrize(("capture", "tls", "conn", "rule"), [
+    pytest.param({}, {}, connection("dns.google", ech=True), "", id="by default neither is asked"),
+    pytest.param({"encrypted_dns": "refuse"}, {}, connection("dns.google"), "capture.encrypted_dns", id="a resolver"),
+    pytest.param({"encrypted_dns": "refuse"}, {"bypass": ("dns.google",)}, connection("dns.google"),
+                 "capture.encrypted_dns", id="a resolver that is bypassed"),
+    pytest.param({"encrypted_dns": "refuse"}, {}, connection(), "", id="another host"),
+    pytest.param({}, {"ech": "block"}, connection(ech=True), "tls.ech", id="ECH"),
+    pytest.param({}, {"ech": "block"}, connection(), "", id="no ECH"),
+    pytest.param({}, {"ech": "strip"}, connection(ech=True), "", id="ECH that is looked into"),
+])
+def test_what_hides_names_has_its_verdict(capture, tls, conn, rule):
+    policy = Policy(version=1, capture=Capture(**capture), tls=Tls(**tls))
+    verdict = policy.connection_verdict(conn)
+    assert (verdict.verdict, verdict.rule) == ("block" if rule else "inspect", rule)
+
+
+def test_a_connection_rule_goes_before_what_hides_names():
+    rule = ConnectionRule("our-own", "inspect", hosts=("dns.google",))
+    policy = Policy(version=1, capture=Capture(encrypted_dns="refuse"), tls=Tls(ech="block"), connections=(rule,))
+    assert policy.connection_verdict(connection("dns.google", ech=True)).rule == "our-own"
+
+
+@pytest.mark.parametrize("conditions", [{"sni": "absent"}, {"ech": "present"}])
+def test_a_hello_alone_earns_no_bypass(conditions):
+    with pytest.raises(ValueError, match="any program"):
+        ConnectionRule("r", "bypass", **conditions)
+    ConnectionRule("r", "bypass", apps=("/usr/bin/backup",), **conditions)
+
+
+@pytest.mark.parametrize(("users", "allowed"), [((), False), (("ann",), True), (("1000",), True), (("bob",), False)])
+def test_quic_is_for_some(users, allowed):
+    process = Process(7, user="ann", uid=1000)
+    assert Capture(quic_users=users).allows_quic(process) is allowed
+    assert Capture(quic_users=users).allows_quic(None) is False
+    assert Capture(quic="allow").allows_quic(None) is True

@@ -66,6 +66,13 @@ def test_the_guard_refuses_and_diverts_nothing():
                  f"    meta skuid 1000 tcp dport {{ 80, 443 }} {NEW} redirect to :8080\n", "ct mark", id="one user"),
     pytest.param(replace(PLAN, scope=Scope(uid=1000)), (), "    meta skuid 1000 udp dport 443 reject", "    udp",
                  id="QUIC of one user"),
+    pytest.param(replace(PLAN, quic_users=(1000, 1001)), (),
+                 "    meta skuid { 1000, 1001 } udp dport 443 accept\n    udp dport 443 reject", "853", id="QUIC for two"),
+    pytest.param(replace(PLAN, quic="allow", quic_users=(1000,)), (), "tcp dport", "udp", id="QUIC for all and one"),
+    pytest.param(replace(PLAN, encrypted_dns="refuse"), (), "    tcp dport 853 reject with tcp reset\n"
+                 "    udp dport 853 reject with icmpx port-unreachable\n", "skuid 1000", id="encrypted DNS"),
+    pytest.param(replace(PLAN, scope=Scope(uid=1000), encrypted_dns="refuse"), (),
+                 "    meta skuid 1000 tcp dport 853 reject", "    tcp dport", id="encrypted DNS of one user"),
     pytest.param(replace(PLAN, scope=Scope(cgroup="/a/b c")), (),
                  '    socket cgroupv2 level 2 "unified/a/b c" tcp dport { 80, 443 } reject', "    tcp", id="cgroup"),
     pytest.param(PLAN, (OLD4,), "    tcp flags & syn == 0 ip saddr . tcp sport . ip daddr . tcp dport "
@@ -91,6 +98,7 @@ def test_a_cgroup_mount_elsewhere_is_reached_from_where_nft_looks():
     PLAN,
     replace(PLAN, ports=(443,), existing="cut", lan=True, loopback=True),
     replace(PLAN, scope=Scope(uid=1000), exempt_uid=None, quic="allow"),
+    replace(PLAN, encrypted_dns="refuse", quic_users=(1000, 1001)),
 ])
 def test_nft_takes_it(make, plan):
     command = ["unshare", "-n", "nft", "-c", "-f", "-"]

@@ -1,7 +1,7 @@
 """A plan that would capture the proxy, or that nft would misread, cannot be made."""
 import pytest
 
-from redirector.plan import MAX_PORTS, Plan, Scope
+from redirector.plan import MAX_PORTS, MAX_USERS, Plan, Scope
 
 GOOD = {"ports": (80, 443), "listen_port": 8080, "exempt_uid": 997}
 
@@ -38,6 +38,9 @@ def test_good_plans(changes):
     pytest.param({"families": ()}, "families", id="no family"),
     pytest.param({"families": (4,), "listen_host": "::1"}, "listen_host", id="an address of the other family"),
     pytest.param({"listen_host": "127.0.0.1; drop"}, "does not appear", id="an address that is none"),
+    pytest.param({"encrypted_dns": "drop"}, "encrypted_dns: allow or refuse", id="encrypted DNS"),
+    pytest.param({"quic_users": (-1,)}, "quic_users", id="a user of QUIC"),
+    pytest.param({"quic_users": tuple(range(MAX_USERS + 1))}, "quic_users", id="too many users of QUIC"),
     pytest.param({"lan": 1}, "lan: true or false", id="lan"),
     pytest.param({"forward": ("lo",)}, "forward: names", id="loopback is forwarded to nobody"),
     pytest.param({"forward": ('e0" drop; #',)}, "forward: names", id="an interface in nft's syntax"),

@@ -215,11 +215,9 @@ class Loops:
                       process: Process) -> Process | None:
         """The process at the other end of ours, if the connection comes from it, or by way of it."""
         reached = await self._others_of(ends, target)
-        first = reached[0] if reached else None
-        if any(related(process, each) for each in reached):
-            return next(each for each in reached if related(process, each))
-        if first is None:
-            return None
+        if (held := next((each for each in reached if related(process, each)), None)) or not reached:
+            return held
+        first = reached[0]
         # it ends on this computer, but not at theirs: do those who have it lead it on to them?
         between = [each for each in _ask(lambda: sockets.towards(target)) if each.client not in ends
                    and each.client != connection.client][:MAX_BETWEEN]

@@ -8,6 +8,7 @@ imported.
     plan.py       what to capture, and what a backend must be able to do
     nftables.py   the Linux backend: rule text, install, remove         nft.py      libnftables, the owner of a table
     guard.py      the process that holds the refusing rules for `fail: closed`
+    conntrack.py  forgets what the kernel remembers of connections that are over
     sockets.py    which TCP sockets exist (netlink sock_diag)           owner.py    which process owns one
     release.py    finds and ends all of the above; needs neither this package nor a virtual environment
 """

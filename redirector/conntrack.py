@@ -17,8 +17,8 @@ from redirector.plan import Endpoint
 
 NETLINK_NETFILTER, CT_GET, CT_DELETE = 12, 0x101, 0x102         # the subsystem's number, 1, in the upper byte
 TUPLE_ORIG, TUPLE_REPLY, ID, ZONE = 1, 2, 12, 18
-#: Attributes inside of a tuple: its IP and its protocol part, their members (IPv4 first), and what is in the latter.
-TUPLE_IP, TUPLE_PROTO, SOURCES, TARGETS = 1, 2, (1, 3), (2, 4)
+#: Attributes of a tuple: its IP and its protocol part, its zone; members of the former (IPv4 first), of the latter.
+TUPLE_IP, TUPLE_PROTO, TUPLE_ZONE, SOURCES, TARGETS = 1, 2, 3, (1, 3), (2, 4)
 PROTO_NUMBER, SOURCE_PORT, TARGET_PORT = 1, 2, 3
 #: Seconds; a hundred thousand entries take about one. What is left then stays, and fails closed.
 LIMIT = 2.0
@@ -29,18 +29,20 @@ _GENERIC = struct.Struct("=BBH")
 Pair = tuple[Endpoint, Endpoint]
 
 
-def forget(ports: Collection[int]) -> int:
+def forget(ports: Collection[int], exempt_uid: int | None = None) -> int:
     """Remove what is remembered of this computer's own connections to `ports` that no longer exist; says how many.
 
     One lives when its own socket does, and, if it is led elsewhere, a process has the other end there: what a proxy
-    leaves that died still sends for a minute. Raises OSError where the kernel cannot be asked.
+    leaves that died still sends for a minute. Only those of `exempt_uid` are in the proxy's zone: what is remembered
+    there by the numbers of others is not theirs. Raises OSError where the kernel cannot be asked.
     """
     there = sockets.connections()
     alive = {(each.client, each.server) for each in there}
     held = {(each.client, each.server) for each in there if each.inode}
+    apart = {(each.client, each.server) for each in there if each.uid != exempt_uid}
     until, count = time.monotonic() + LIMIT, 0
     for family in (socket.AF_INET, socket.AF_INET6):
-        stale = [entry for entry in _entries(family, until) if _is_stale(entry, ports, alive, held)]
+        stale = [entry for entry in _entries(family, until) if _is_stale(entry, ports, alive, held, apart)]
         for entry in stale:
             with suppress(OSError):         # gone by now
                 _ask(CT_DELETE, sockets.NLM_F_REQUEST | sockets.NLM_F_ACK, family, _name(entry))
@@ -48,10 +50,13 @@ def forget(ports: Collection[int]) -> int:
     return count
 
 
-def _is_stale(entry: dict[int, bytes], ports: Collection[int], alive: set[Pair], held: set[Pair]) -> bool:
+def _is_stale(entry: dict[int, bytes], ports: Collection[int], alive: set[Pair], held: set[Pair],
+              apart: set[Pair]) -> bool:
     there, back = _tuple(entry.get(TUPLE_ORIG, b"")), _tuple(entry.get(TUPLE_REPLY, b""))
     if there is None or back is None or there[1][1] not in ports or not _is_local(there[0][0]):
         return False
+    if there in apart and TUPLE_ZONE in _attributes(entry[TUPLE_ORIG]):
+        return True
     return there not in alive or (back[0] != there[1] and back not in held)
 
 

@@ -74,7 +74,7 @@ class Session:
         except (OSError, ValueError) as error:
             raise BackendError(str(error)) from error
         with suppress(OSError):         # a kernel that cannot be asked, or that remembers nothing
-            conntrack.forget(self.plan.ports)
+            conntrack.forget(self.plan.ports, self.plan.exempt_uid)
         if self.plan.fail == "closed":
             self._start_guard()
         try:

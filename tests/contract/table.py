@@ -35,7 +35,7 @@ AREAS = {
     "scope": "whose, and who it is", "exempt": "exemption of the proxy alone", "unmatched": "UDP, and the rest",
     "ends": "beginnings and ends", "bytes": "all bytes, in order", "failures": "origins that cannot be had",
     "many": "many connections", "older": "connections from before", "start": "start, stop, others' rules",
-    "deaths": "deaths and hangs under load", "worker": "the real proxy behind it",
+    "forwarded": "containers, other computers", "deaths": "deaths and hangs under load", "worker": "the real proxy behind it",
 }
 
 

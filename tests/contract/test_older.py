@@ -1,12 +1,15 @@
 """Connections that were open before the capture."""
 
+import os
+import signal
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pytest
 
 from tests.contract.lab import ORIGIN4, ORIGIN6
-from tests.contract.rig import MODES, Application, ask
+from tests.contract.rig import BUSY, HOLDS, MODES, Application, ask
+from tests.redirector.namespaces import wait_for
 
 pytestmark = [pytest.mark.live, pytest.mark.offers("existing")]
 
@@ -55,5 +58,8 @@ def test_their_ports_are_not_free_for_new_ones(rig, older, plan):
     for app in older:
         app.close()
     rig.lab.quiet()
-    answer = ask(rig, "who", address=ORIGIN4, port=443, local_port=port, limit=3)
-    assert answer.get("direct") is not True, answer
+    assert ask(rig, "who", address=ORIGIN4, port=443, local_port=port, limit=3).get("direct") is not True
+    if plan.fail == "closed":
+        os.kill(rig.processes()["proxy"], signal.SIGKILL)
+        assert wait_for(lambda: "error" in ask(rig, "who", address=ORIGIN4, port=443), HOLDS + BUSY)
+        assert "error" in ask(rig, "who", address=ORIGIN4, port=443, local_port=port, limit=3)

@@ -1,5 +1,6 @@
 """What the kernel remembers of connections that are over leads no other astray."""
 import contextlib
+import ctypes
 import socket
 import struct
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tests.redirector.namespaces import (
     ORIGIN4,
     ORIGIN6,
     PROXY_PORT,
+    PROXY_UID,
     WAIT,
     echo,
     launch,
@@ -28,9 +30,10 @@ __all__ = ["launch", "network"]
 PORT = 46_000
 
 
-def dial(network, address, port):
+def dial(network, address, port, uid=0):
     """A connection from one local port; what greets it has been read."""
     def connect():
+        ctypes.CDLL(None).setfsuid(uid)         # of this thread alone (setfsuid(2)): what the rules compare
         sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         sock.settimeout(WAIT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,12 +89,27 @@ def test_a_connection_that_went_direct_before_a_crash_does_not_stop_a_new_one(ne
     cut(new)
 
 
+def test_a_connection_of_the_proxys_does_not_change_an_older_one(network, launch):
+    """NAT gives a connection another port where its own is taken, by what is remembered as well."""
+    first = launch()
+    first.start(EVERYTHING)
+    exempt, greeting = dial(network, ORIGIN4, PORT + 4, uid=PROXY_UID)
+    assert greeting == "origin"
+    first.kill()
+    cut(exempt)
+    older, greeting = dial(network, ORIGIN4, PORT + 4)
+    assert greeting == "origin"
+    launch().start(EVERYTHING)
+    assert echo(older) == b"ping"
+    cut(older)
+
+
 def test_what_lives_is_not_forgotten(network, launch):
     """Another start's diverted connections, and the origin's end of them."""
     launch().start(EVERYTHING)
     diverted, greeting = dial(network, ORIGIN4, PORT + 3)
     assert greeting == DIVERTED
-    network.client.call(conntrack.forget, (443,))
+    network.client.call(conntrack.forget, (443,), PROXY_UID)
     assert echo(diverted) == b"ping"
     cut(diverted)
     assert network.client.call(conntrack.forget, (80,)) == 0

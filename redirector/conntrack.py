@@ -20,8 +20,8 @@ TUPLE_ORIG, TUPLE_REPLY, ID, ZONE = 1, 2, 12, 18
 #: Attributes of a tuple: its IP and its protocol part, its zone; members of the former (IPv4 first), of the latter.
 TUPLE_IP, TUPLE_PROTO, TUPLE_ZONE, SOURCES, TARGETS = 1, 2, 3, (1, 3), (2, 4)
 PROTO_NUMBER, SOURCE_PORT, TARGET_PORT = 1, 2, 3
-#: Seconds; a hundred thousand entries take about one. What is left then stays, and fails closed.
-LIMIT = 2.0
+#: Seconds; a hundred thousand entries take one or two on an idle computer. What is left then stays, and fails closed.
+LIMIT = 5.0
 _MASK = 0x3fff          # without the flags NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _HEADER = struct.Struct("=IHHII")
 _GENERIC = struct.Struct("=BBH")
@@ -52,12 +52,13 @@ def forget(ports: Collection[int], exempt_uid: int | None = None) -> int:
 
 def _is_stale(entry: dict[int, bytes], ports: Collection[int], alive: set[Pair], held: set[Pair],
               apart: set[Pair]) -> bool:
-    there, back = _tuple(entry.get(TUPLE_ORIG, b"")), _tuple(entry.get(TUPLE_REPLY, b""))
-    if there is None or back is None or there[1][1] not in ports or not _is_local(there[0][0]):
+    there = _tuple(entry.get(TUPLE_ORIG, b""))
+    if there is None or there[1][1] not in ports or not _is_local(there[0][0]):
         return False
-    if there in apart and TUPLE_ZONE in _attributes(entry[TUPLE_ORIG]):
+    if there not in alive or (there in apart and TUPLE_ZONE in _attributes(entry[TUPLE_ORIG])):
         return True
-    return there not in alive or (back[0] != there[1] and back not in held)
+    back = _tuple(entry.get(TUPLE_REPLY, b""))
+    return back is not None and back[0] != there[1] and back not in held
 
 
 @lru_cache(256)

@@ -19,6 +19,7 @@ check: setup
 
 bench: setup packages
 	@$(PY) bench/load.py
+	@$(PY) -m bench.capture
 
 weakenings: setup packages
 	@$(PY) tests/weakenings.py

@@ -15,73 +15,22 @@ application and proxy share the computer: ratios say more than rates. Needs root
 """
 
 import argparse
-import contextlib
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from redirector import release
-from tests.contract.lab import CLIENT4, LAN, MTU, ORIGIN4, Lab
+from tests.contract.lab import MTU, ORIGIN4, Lab
 from tests.contract.rig import ask
+from tests.contract.worker import Client, started
 
-POLICY = """\
-version: 1
-capture: {fail: closed}
-connections:
-  - {id: all, verdict: bypass, addresses: [198.51.100.0/24]}
-"""
 #: The largest segment that Linux makes before the network card cuts it (netdevice(7), GSO_MAX_SIZE).
 GSO = 65536
 #: Bytes of an upload, and connections: some seconds for the slowest.
 BYTES, CONNECTIONS, THREADS = 200_000_000, 1000, 8
 CAPTURED, OTHER = 443, 8443
-
-Popen = Callable[..., "subprocess.Popen[str]"]
-
-
-class Client:
-    """Where applications run: as `ask` wants it."""
-
-    def __init__(self, lab: Lab, popen: Popen) -> None:
-        self.lab, self.popen = lab, popen
-
-
-def lockgate(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, "-I", "-m", "proxy.cli", *words, "--policy", str(folder / "policy.yaml"),
-            "--state", str(folder / "state"), "--run-dir", str(folder / "run")]
-
-
-@contextlib.contextmanager
-def started(lab: Lab, folder: Path, backend: str) -> Iterator[Client]:
-    """Applications that are captured by this backend; `direct` by none."""
-    if backend == "direct":
-        yield Client(lab, lab.popen)
-        return
-    if backend == "hook":       # the application runs below it
-        yield Client(lab, lambda command, **more: lab.popen(
-            [*lockgate(folder, "run", "--capture", "hook"), "--", *command], **more))
-        return
-    process = lab.popen(lockgate(folder, "start", "--capture", backend, "--json"), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        ready = json.loads(process.stdout.readline())
-        assert ready["type"] == "ready", ready
-        host, port = ready["listen"][0][:2]
-        proxied = {"ALL_PROXY": f"socks5h://{host}:{port}", "NO_PROXY": f"127.0.0.1,::1,{LAN},{CLIENT4}"}
-        env = os.environ | (proxied if backend == "explicit" else {})
-        yield Client(lab, lambda command, **more: lab.popen(command, **more | {"env": env}))
-    finally:
-        process.terminate()
-        process.communicate()
-        lab.client.call(release.release, str(folder / "run"))
-
 
 def segments(lab: Lab, size: int) -> None:
     for where in (lab.client, lab.origin):
@@ -103,7 +52,7 @@ def measure(lab: Lab, client: Client, port: int) -> dict[str, float]:
 
 
 def told(client: Client, action: str, **arguments: Any) -> dict[str, Any]:
-    said = ask(client, action, 600, address=ORIGIN4, **arguments)      # type: ignore[arg-type]   # a rig as far as asked
+    said = ask(client, action, 600, address=ORIGIN4, **arguments)
     assert "error" not in said, said
     return said
 
@@ -136,7 +85,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lockgate-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        (folder / "policy.yaml").write_text(POLICY)
         lab = Lab(folder)
         try:
             for number in range(options.rounds):

@@ -8,6 +8,7 @@ imported.
     plan.py       what to capture, and what a backend must be able to do
     nftables.py   the Linux backend: rule text, install, remove         nft.py      libnftables, the owner of a table
     guard.py      the process that holds the refusing rules for `fail: closed`
+    conntrack.py  forgets what the kernel remembers of connections that are over
     sockets.py    which TCP sockets exist (netlink sock_diag)           owner.py    which process owns one
     connects.py   who called connect(), noted by the kernel (BPF)
     processes.py  what /proc says of one process                        groups.py   its systemd unit and container

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from redirector import cgroups, guard, release, sockets
+from redirector import cgroups, conntrack, guard, release, sockets
 from redirector.exempt import Exemption
 from redirector.existing import existing
 from redirector.nftables import CGROUPS, Nftables, guard_ruleset
@@ -78,6 +78,8 @@ class Session:
             self._existing = self._older(earlier)
         except (OSError, ValueError) as error:
             raise BackendError(str(error)) from error
+        with suppress(OSError):         # a kernel that cannot be asked, or that remembers nothing
+            conntrack.forget(self.plan.ports, self.plan.exempt_uid)
         if self.plan.fail == "closed":
             self._start_guard()
         try:

@@ -125,7 +125,7 @@ def _ask(kind: int, flags: int, family: int, ident: bytes, states: int = CONNECT
         netlink.settimeout(ANSWER_LIMIT)
         netlink.send(header + request)
         while True:
-            for kind, body in _messages(netlink.recv(_BUFFER)):
+            for kind, body in messages(netlink.recv(_BUFFER)):
                 if kind == NLMSG_DONE:
                     return
                 if kind == NLMSG_ERROR:
@@ -137,7 +137,8 @@ def _ask(kind: int, flags: int, family: int, ident: bytes, states: int = CONNECT
                 return
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Types and bodies of the netlink messages in what was received (netlink(7))."""
     while data:
         length, kind, *_ = _HEADER.unpack_from(data)
         yield kind, data[_HEADER.size:length]

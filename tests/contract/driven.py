@@ -18,6 +18,8 @@ from tests.redirector.namespaces import sh, wait_for
 
 #: Seconds for redirector or proxy to do what it is asked, on a busy machine.
 LIMIT = 15.0
+#: Forwarded connections are answered on the address of the interface that they came by.
+EVERYWHERE = ("0.0.0.0", "::")
 #: Before all else on a busy computer: silence of a second is a death, and it is not this computer that is under test.
 AHEAD = ("nice", "-n", "-10")
 
@@ -71,7 +73,8 @@ class Driven:
         self.log.chmod(0o666)
         ours, theirs = socket.socketpair()
         with ours, theirs, self.complaints.open("ab") as complaints:
-            self.proxy = self._start_proxy(theirs, plan.listen_port, owners, complaints)
+            listen = EVERYWHERE if plan.forward else self.listen
+            self.proxy = self._start_proxy(theirs, [[host, plan.listen_port] for host in listen], owners, complaints)
             assert wait_for(lambda: self._lines("listening"), LIMIT), self.complaints.read_text()
             start = wire.encode(wire.Start("contract", str(self.run_dir), plan)).rstrip()
             self.redirector = self.lab.client.call(
@@ -83,9 +86,9 @@ class Driven:
         assert isinstance(message, wire.Ready | wire.Failed)
         return message
 
-    def _start_proxy(self, channel: socket.socket, port: int, owners: bool, complaints: Any) -> "subprocess.Popen[bytes]":
-        options = {"channel": channel.fileno(), "listen": [[host, port] for host in self.listen],
-                   "original": self.original, "owners": owners, "ports": None, "uid": PROXY_UID,
+    def _start_proxy(self, channel: socket.socket, listen: list[list[Any]], owners: bool,
+                     complaints: Any) -> "subprocess.Popen[bytes]":
+        options = {"channel": channel.fileno(), "listen": listen, "original": self.original, "owners": owners, "ports": None, "uid": PROXY_UID,
                    "log": str(self.log)}
         if self.exempt_ports:
             options["ports"] = [self.exempt_ports[0], self.exempt_ports[-1]]

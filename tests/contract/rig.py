@@ -130,10 +130,20 @@ def available() -> dict[str, Callable[[Lab, Path], Rig] | str]:
     return found
 
 
+class Place(Protocol):
+    """Where an application can be started: a Lab, a rig, a `Running`, a client of the real proxy."""
+
+    @property
+    def lab(self) -> Lab: ...
+
+    @property
+    def popen(self) -> Callable[..., "subprocess.Popen[str]"]: ...
+
+
 class Application:
     """A run of application/: what it says is read line by line, so it can be stopped in the middle."""
 
-    def __init__(self, where: Rig | Running | Lab, action: str, *, uid: int = 0,
+    def __init__(self, where: Place, action: str, *, uid: int = 0,
                  cgroup: Path | None = None, python: str = PYTHON, cwd: str | None = None, **arguments: Any) -> None:
         command = [python, "-I", "-S", str(where.lab.application), action, json.dumps(arguments)]
         self.process = where.popen(command, uid=uid, cgroup=cgroup, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -173,7 +183,7 @@ class Application:
             self.process.communicate()
 
 
-def ask(where: Rig | Running | Lab, action: str, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
+def ask(where: Place, action: str, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
     """Run an action of application/ under the rig; with a Lab, without any capture. Returns what it saw.
 
     `uid`, `cgroup`, `python`, `cwd` choose who runs it; the rest are the action's arguments.

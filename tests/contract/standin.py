@@ -149,7 +149,8 @@ async def main(options: dict[str, Any]) -> None:
     standin = StandIn(options)
     for host, port in standin.options["listen"]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=host == "::")
+        listener = socket.create_server((host, port), family=family, backlog=1024,
+                                        dualstack_ipv6=host == "::" and len(given["listen"]) == 1)
         listener.setblocking(False)
         standin.tasks.add(asyncio.create_task(standin.accept(listener)))
     beat = asyncio.create_task(standin.beat())

@@ -3,7 +3,7 @@
     python -m tests.contract.table [RESULTS...]        RESULTS: files that the suite wrote (CONTRACT_RESULTS=FILE)
 
 Each table is between two markers, `<!-- NAME -->` and `<!-- /NAME -->`. Without RESULTS only what is declared is
-written. Of a backend in several files the last one counts. Exit code 1: a case fails.
+written. Of a case in several files the last one counts. Exit code 1: a case fails.
 """
 
 import importlib
@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ AREAS = {
     "scope": "whose, and who it is", "exempt": "exemption of the proxy alone", "unmatched": "UDP, and the rest",
     "ends": "beginnings and ends", "bytes": "all bytes, in order", "failures": "origins that cannot be had",
     "many": "many connections", "older": "connections from before", "start": "start, stop, others' rules",
-    "deaths": "deaths and hangs under load",
+    "forwarded": "containers, other computers", "deaths": "deaths and hangs under load", "worker": "the real proxy behind it",
 }
 
 
@@ -86,7 +86,7 @@ def found(results: Mapping[str, Any]) -> str:
         missing = sorted({outcome.partition(": ")[2] for outcome in cases.values() if outcome.startswith("not offered")})
         if missing:
             text += f"\n`{name}` does not offer: {', '.join(WORDS[field] for field in missing)}.\n"
-    places = sorted({each["ran"] for each in results.values()})
+    places = sorted({place for each in results.values() for place in each["ran"]})
     return f"{text}\nRun: {'; '.join(places)}.\n"
 
 
@@ -98,12 +98,19 @@ def put(text: str, name: str, table: str) -> str:
     return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: begin + table + end, text, flags=re.DOTALL)
 
 
+def merged(files: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of several runs: of a case the last one."""
+    results: dict[str, Any] = {}
+    for each in files:
+        for name, found in each.items():
+            before = results.get(name, {"cases": {}, "ran": []})
+            results[name] = {"cases": before["cases"] | found["cases"], "ran": [*before["ran"], found["ran"]]}
+    return results
+
+
 def main(files: list[str]) -> int:
     text = put(DOCS.read_text(), "declared", declared(declarations()))
-    results: dict[str, Any] = {}
-    for file in files:
-        results |= json.loads(Path(file).read_text())
-    if results:
+    if results := merged(json.loads(Path(file).read_text()) for file in files):
         text = put(text, "found", found(results))
     DOCS.write_text(text)
     bad = [f"{name}: {case}: {outcome}" for name, each in results.items() for case, outcome in each["cases"].items()

@@ -12,13 +12,14 @@ def test_declarations_in_the_docs_are_those_of_the_code():
 
 
 def test_results():
-    cases = {"ends: a": "passed", "ends: b": "not offered: ipv6", "bytes: c": "failed", "many: d": "not installed: nft"}
-    text = table.found({"hook": {"cases": cases, "ran": "Linux 6.18"}})
+    cases = {"ends: a": "failed", "ends: b": "not offered: ipv6", "bytes: c": "failed", "many: d": "not installed: nft"}
+    runs = {"hook": {"cases": cases, "ran": "Linux 6.18"}}, {"hook": {"cases": {"ends: a": "passed"}, "ran": "FULL=1"}}
+    text = table.found(table.merged(runs))
     assert "| beginnings and ends | 1 pass, 1 not offered |" in text
     assert "| all bytes, in order | 0 pass, **1 fail** |" in text
     assert "| many connections | 0 pass, **1 fail** |" in text      # a case that did not run is not one that passes
     assert "`hook` does not offer: IPv6." in text
-    assert "Run: Linux 6.18." in text
+    assert "Run: FULL=1; Linux 6.18." in text
 
 
 def test_markers():

@@ -1,12 +1,15 @@
 """The proxy's own connections are not captured, and nobody else can have that for himself."""
 
+import os
+import signal
 from contextlib import closing
 
 import pytest
 
 from redirector.nftables import MARK
 from tests.contract.lab import ORIGIN4, SECOND4
-from tests.contract.rig import APP_UID, MODES, OTHER_UID, Application, Seen, ask, usual
+from tests.contract.rig import APP_UID, BUSY, HOLDS, MODES, OTHER_UID, Application, Seen, ask, usual
+from tests.redirector.namespaces import wait_for
 
 pytestmark = pytest.mark.live
 
@@ -54,8 +57,13 @@ def proxys_ports(rig) -> list[int]:
 
 
 @pytest.mark.offers("transparent")
-def test_a_mark_does_not_exempt(rig):
+@pytest.mark.parametrize("plan", MODES)
+@pytest.mark.parametrize("mark", [MARK, 0xffffffff], ids=["the proxy's", "all bits"])
+def test_a_mark_does_not_exempt(rig, plan, mark):
     """A packet mark (SO_MARK) is not the connection mark that the proxy's have."""
-    rig.start(usual(rig))
-    for mark in (MARK, 0xffffffff):
-        assert ask(rig, "who", address=ORIGIN4, port=443, mark=mark)["direct"] is False
+    rig.start(plan)
+    assert ask(rig, "who", address=ORIGIN4, port=443, mark=mark)["direct"] is False
+    if plan.fail == "closed":
+        os.kill(rig.processes()["proxy"], signal.SIGKILL)
+        assert wait_for(lambda: "error" in ask(rig, "who", address=ORIGIN4, port=443), HOLDS + BUSY)
+        assert "error" in ask(rig, "who", address=ORIGIN4, port=443, mark=mark)

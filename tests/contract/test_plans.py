@@ -50,6 +50,7 @@ def test_quic_is_not_refused(rig, changes, address):
     pytest.param("open", {"fail": "open"}, id="open"),
     pytest.param("local", {"lan": True}, id="LAN"),
     pytest.param("local", {"loopback": True}, id="loopback"),
+    pytest.param("forwarded", {"forward": ("e0",)}, id="forwarded"),
     pytest.param("existing", {"existing": "cut"}, id="cutting older connections"),
 ])
 def test_what_is_not_offered_is_refused(rig, field, changes):

@@ -124,9 +124,9 @@ def _together(work: Any, threads: int) -> None:
         each.join()
 
 
-def hold(address: str, port: int) -> dict[str, Any]:
+def hold(address: str, port: int, local_port: int = 0) -> dict[str, Any]:
     """A connection that stays: it is used once for each line of input, and at their end."""
-    with connect(address, port) as sock:
+    with connect(address, port, local_port=local_port) as sock:
         sock.sendall(b"echo\n")
         while True:
             sock.sendall(b"ping")

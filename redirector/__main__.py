@@ -68,13 +68,20 @@ def start_of(arguments: list[str], channel: Channel) -> Start:
             raise ProtocolError("the argument is not a Start")
 
 
-def look_up(question: Lookup) -> Owner:
-    """Not knowing an owner is no reason to end the capture, so what cannot be asked or understood has none."""
+def look_up(question: Lookup, session: Session | Observation) -> Owner:
+    """Not knowing an owner is no reason to end the capture, so what cannot be asked or understood has none.
+
+    Raises BackendError when the capture has ended.
+    """
+    ends = session.original(question.client, question.server)
+    if ends is None:
+        return Owner(question.id, None)
+    server = None if ends[1] == question.server else ends[1]
     try:
-        return Owner(question.id, owner.find(question.client, question.server))
+        return Owner(question.id, owner.find(*ends), server)
     except (OSError, ValueError) as error:
         note(f"look-up: {error}")
-        return Owner(question.id, None)
+        return Owner(question.id, None, server)
 
 
 class Questions:
@@ -93,15 +100,16 @@ class Questions:
     def ready(self, channel: Channel) -> bool:
         return bool(self._waiting) and not channel.waiting
 
-    def answer(self, channel: Channel) -> None:
+    def answer(self, channel: Channel, session: Session | Observation) -> None:
         """Answer the oldest."""
         asked, question = self._waiting.popleft()
         late = time.monotonic() - asked > PATIENCE
-        channel.send(Owner(question.id, None) if late else look_up(question))
+        channel.send(Owner(question.id, None) if late else look_up(question, session))
 
 
 def serve(channel: Channel, session: Session | Observation, limit: float) -> None:
-    """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, and ProtocolError."""
+    """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, ProtocolError, and BackendError when
+    the capture ends by itself."""
     questions, heard = Questions(), time.monotonic()
     while True:
         messages = channel.messages(0 if questions.ready(channel) else TICK)
@@ -121,8 +129,8 @@ def serve(channel: Channel, session: Session | Observation, limit: float) -> Non
         elif time.monotonic() - heard > limit:      # and nothing waits to be read: it was they who were late, not we
             raise PeerGone(f"no sign of life for {limit:.0f} s")
         if questions.ready(channel):
-            questions.answer(channel)
-        session.tend_guard()
+            questions.answer(channel, session)
+        session.tend()
 
 
 def run(channel: Channel, arguments: list[str]) -> None:

@@ -71,7 +71,8 @@ class Plan:
     `ports` are the TCP ports captured, `listen_port` is the proxy's, on loopback. `exempt_uid` is the user that the
     proxy runs as; it may be None only for a scope that does not contain the proxy. `quic` decides UDP 443, `fail` what
     happens without a proxy, `existing` what happens to connections older than the rules. `loopback` and `lan` capture
-    those destinations too. `backend` says by which technique.
+    those destinations too. `backend` says by which technique. `exempt_ports`, first and last, are local ports that the
+    proxy makes its own connections from, and `exempt_pid` the process that alone may bind them (`divert`).
     """
 
     ports: tuple[int, ...]
@@ -84,6 +85,8 @@ class Plan:
     lan: bool = False
     existing: Existing = "report"
     backend: BackendName = "nftables"
+    exempt_ports: tuple[int, int] | None = None
+    exempt_pid: int | None = None
 
     def __post_init__(self) -> None:
         require(isinstance(self.ports, tuple) and 0 < len(self.ports) <= MAX_PORTS, f"ports: 1 to {MAX_PORTS} of them")
@@ -103,6 +106,16 @@ class Plan:
         else:
             require(is_int(self.exempt_uid, 0, MAX_UID), f"exempt_uid: not a user id: {self.exempt_uid!r}")
             require(self.exempt_uid != self.scope.uid, "exempt_uid: is the captured user, so nothing would be captured")
+        require(self.backend != "divert" or self.exempt_ports is not None, "exempt_ports: needed for divert")
+        match self.exempt_ports:
+            case None:
+                pass
+            case (first, last):
+                require(is_int(first, 1024, 65535) and is_int(last, first, 65535), "exempt_ports: not first and last")
+                require(not first <= self.listen_port <= last, "exempt_ports: the proxy listens on one of them")
+            case _:
+                raise ValueError("exempt_ports: not first and last")
+        require(self.exempt_pid is None or is_int(self.exempt_pid, 1, 2**31), "exempt_pid: not a process id")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from redirector import cgroups, guard, release, sockets
+from redirector import backends, cgroups, guard, release, sockets
+from redirector.divert import Divert
 from redirector.existing import existing
-from redirector.nftables import CGROUPS, Nftables, guard_ruleset
-from redirector.plan import Backend, BackendError, Connection, Plan
+from redirector.nftables import CGROUPS, guard_ruleset
+from redirector.plan import BackendError, Connection, Endpoint, Plan
 from redirector.wire import Ready, Start
 
 #: Seconds between two attempts to replace a guard that died: within the second that we promise, and no busy loop.
@@ -34,9 +35,12 @@ class Observation:
     def install(self) -> Ready:
         return Ready("none", existing=0, cut=False)
 
-    def tend_guard(self) -> None: ...
+    def tend(self) -> None: ...
 
     def end_guard(self) -> None: ...
+
+    def original(self, client: Endpoint, server: Endpoint) -> tuple[Endpoint, Endpoint] | None:
+        return client, server
 
 
 class Session:
@@ -46,7 +50,7 @@ class Session:
         self.plan, self._instance, self._run_dir = plan, start.instance, start.run_dir
         self._mount = cgroups.mount() if self.plan.scope.cgroup else CGROUPS
         self._table = f"lockgate_{start.instance}"
-        self.backend: Backend = Nftables(self._table, self._mount)
+        self.backend = backends.make(start, plan, self._table, self._mount)
         self._existing: list[Connection] = []
         self._guard: subprocess.Popen[bytes] | None = None
         self._retry_at = 0.0
@@ -85,8 +89,13 @@ class Session:
             release.end(self._run_dir, record)
         return Ready(self.backend.declaration.name, len(self._existing), self.plan.existing == "cut")
 
-    def tend_guard(self) -> None:
-        """Replace a guard that died. A failure is told once an attempt; capture goes on."""
+    def tend(self) -> None:
+        """Replace a guard that died; a failure is told once an attempt, and capture goes on.
+
+        Raises BackendError when the capture itself has ended.
+        """
+        if isinstance(self.backend, Divert):
+            self.backend.tend()
         if self._guard is None or self._guard.poll() is None or time.monotonic() < self._retry_at:
             return
         self._retry_at = time.monotonic() + RETRY
@@ -98,6 +107,10 @@ class Session:
     def end_guard(self) -> None:
         """No more refusing: the orderly end."""
         self._end_guards(keep=[])
+
+    def original(self, client: Endpoint, server: Endpoint) -> tuple[Endpoint, Endpoint] | None:
+        """Both ends as the client made the connection that the proxy asks for; None: it has not been diverted."""
+        return self.backend.original(client, server) if isinstance(self.backend, Divert) else (client, server)
 
     def _older(self, earlier: list[release.Record]) -> list[Connection]:
         """Behind an earlier guard, only those that it let go on: the others were diverted to a proxy now dead."""
@@ -116,6 +129,9 @@ class Session:
                     sockets.destroy(connection)
 
     def _start_guard(self) -> None:
+        if isinstance(self.backend, Divert):
+            self._guard = self.backend.start_guard(self.plan, self._existing)
+            return
         table = f"lockgate_guard_{self._instance}_{secrets.token_hex(3)}"     # an earlier guard still holds another
         self._guard = guard.start(guard.Order(
             self._run_dir, self._instance, table, guard_ruleset(self.plan, table, self._existing, self._mount),

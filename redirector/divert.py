@@ -121,12 +121,13 @@ class Divert:
             self._lost("has been silent for a second")
 
     def original(self, client: Endpoint, server: Endpoint) -> tuple[Endpoint, Endpoint] | None:
-        """Both ends, as the client made the connection that the proxy has between `client` and the server's address.
+        """Both ends of a connection as its client made it, of which the proxy sees these: `client` has the server's
+        address, and `server`, the proxy's own end, the client's.
 
         None for one that was not diverted. Raises BackendError as `tend` does.
         """
         self._hear()
-        return self._origins.get((str(sockets.plain(client[0])), client[1], str(sockets.plain(server[0]))))
+        return self._origins.get((str(sockets.plain(server[0])), client[1], str(sockets.plain(client[0]))))
 
     def start_guard(self, plan: Plan, existing: Collection[Connection]) -> subprocess.Popen[bytes]:
         """A process that refuses what no diverter takes, and outlives us. Raises BackendError."""

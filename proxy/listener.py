@@ -26,7 +26,7 @@ from proxy.hello import MAX_HELLO, BadHello, ClientHello, Incomplete, parse
 from proxy.layers import outermost
 from proxy.records import Records
 from proxy.session import Rules, Session
-from proxy.splice import Moved, splice
+from proxy.splice import Moved, hang_up, splice
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class Door:
     async def _one(self, client: socket.socket) -> None:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)    # an urgent byte is a byte (RFC 6093)
         with client:    # a second close does nothing; a spliced or refused socket is still ours
             try:
                 source = destination.peer(client)
@@ -219,8 +220,12 @@ class Door:
 
     async def _bypass(self, client: socket.socket, session: Session, first: bytes, decision: Decision) -> None:
         connection = session.connection
-        async with asyncio.timeout(self.rules().policy.limits.answer / 2):        # the proof has had its part
-            origin = await destination.dial([connection.address])       # no other has proved to be the name's
+        try:
+            async with asyncio.timeout(self.rules().policy.limits.answer / 2):        # the proof has had its part
+                origin = await destination.dial([connection.address])       # no other has proved to be the name's
+        except OSError:
+            await hang_up(client)       # as near to a refusal as one that was accepted can come
+            raise
         with origin:
             self.records.connection(connection, "bypass", decision, flow_id=session.flow_id)
             moved = Moved()

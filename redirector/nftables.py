@@ -105,7 +105,8 @@ class Nftables:
 
     declaration: ClassVar = Declaration(
         "nftables", rights="root (CAP_NET_ADMIN)", systems=("Linux 5.12",), ipv6=True, udp=True, everything=True,
-        users=True, groups=True, trees=True, existing=True, closed=True, open=True)
+        users=True, groups=True, trees=True, existing=True, closed=True, open=True, transparent=True, local=True,
+        peername=True)
 
     def __init__(self, table: str, cgroups: str = CGROUPS) -> None:
         self._table, self._cgroups = table, cgroups

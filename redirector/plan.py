@@ -139,6 +139,10 @@ class Declaration:
     a connection also when the process has ended. `udp`: QUIC is refused; `existing`: connections older than it are
     counted, go on or are cut; `forwarded`: what other computers and containers send through this one; `closed`: without
     a proxy nothing passes; `open`: without one all goes on untouched.
+
+    `transparent`: programs that know nothing of it are captured; `local`: loopback and LAN are, when asked for;
+    `peername`: the program's socket has the origin as its peer; `refusals`: where the origin cannot be had, the
+    program's connect() fails as it would without us. Without that it succeeds, and the connection is then reset.
     """
 
     name: BackendName | Literal["explicit"]
@@ -155,6 +159,10 @@ class Declaration:
     forwarded: bool = False
     closed: bool = False
     open: bool = False
+    transparent: bool = False
+    local: bool = False
+    peername: bool = False
+    refusals: bool = False
 
 
 class Backend(Protocol):

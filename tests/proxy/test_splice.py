@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import struct
+from contextlib import ExitStack
 
 import pytest
 
@@ -96,3 +98,54 @@ def test_what_moved_before_it_was_cancelled_is_counted():
         return moved
 
     assert asyncio.run(run()) == Moved(5, 0)
+
+
+def tcp_pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = stack.enter_context(socket.create_connection(listener.getsockname()))
+        other = stack.enter_context(listener.accept()[0])
+    for sock in (one, other):
+        sock.setblocking(False)
+    return one, other
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.mark.parametrize("who", ["client", "origin"])
+def test_a_reset_is_passed_on_behind_what_was_sent_before_it(who):
+    """A clean end would make an answer that was cut look whole."""
+    async def run():
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            (client, ours), (theirs, origin) = tcp_pair(stack), tcp_pair(stack)
+            talks, hears = (client, origin) if who == "client" else (origin, client)
+            joined = loop.create_task(splice(ours, theirs, b"", Moved()))
+            await loop.sock_sendall(talks, b"x" * 1000)
+            reset(talks)        # loopback: what was sent has arrived
+            await asyncio.wait_for(joined, 5)
+            ours.close()
+            theirs.close()
+            assert len(await loop.sock_recv(hears, 2000)) == 1000
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(hears, 1)
+
+    asyncio.run(run())
+
+
+def test_after_a_reset_nothing_waits_on_the_descriptors():
+    """It would be woken in the place of the next connection that has them, which then hangs."""
+    async def run():
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            (client, ours), (theirs, _) = tcp_pair(stack), tcp_pair(stack)
+            joined = loop.create_task(splice(ours, theirs, b"", Moved()))
+            await asyncio.sleep(0.05)
+            reset(client)
+            await asyncio.wait_for(joined, 5)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert not loop.remove_reader(theirs)
+
+    asyncio.run(run())

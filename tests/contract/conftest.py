@@ -1,0 +1,121 @@
+"""Every case of this folder that asks for `rig` runs over each backend that can be tested here.
+
+A case says by `offers` which fields of a Declaration it is about; a backend that does not declare them is recorded as
+`not offered`, with the field. CONTRACT_RESULTS=FILE in the environment writes all outcomes there as JSON, for table.py.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.lab import Lab
+from tests.contract.rig import Rig, available, root
+from tests.redirector.namespaces import mount
+
+#: Backend, case, outcome.
+_results: dict[str, dict[str, str]] = {}
+_declared: dict[str, dict[str, Any]] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "offers(*fields): the case is about these fields of a Declaration")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "rig" in metafunc.fixturenames or "new_rig" in metafunc.fixturenames:
+        rigs = available()
+        metafunc.parametrize("backend", [pytest.param(made, id=name) for name, made in rigs.items()], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    if not root():
+        pytest.skip("namespaces need root")
+    with tempfile.TemporaryDirectory(prefix="lockgate-contract-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        lab = Lab(folder)
+        try:
+            yield lab
+        finally:
+            lab.close()
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Any:
+    """The class of a rig whose backend offers what the case needs."""
+    if isinstance(request.param, str):
+        pytest.skip(request.param)
+    marker = request.node.get_closest_marker("offers")
+    for field in marker.args if marker else ():
+        if not getattr(request.param.declaration, field):
+            pytest.skip(f"not offered: {field}")
+    return request.param
+
+
+@pytest.fixture
+def new_rig(backend: Any, lab: Lab) -> Iterator[Callable[[], Rig]]:
+    """Makes rigs of the backend; in the end nothing of them may be left."""
+    made: list[Rig] = []
+    with tempfile.TemporaryDirectory(prefix="lockgate-rig-") as name:
+        def make() -> Rig:
+            folder = Path(name, str(len(made)))
+            folder.mkdir()
+            for path in (folder.parent, folder):
+                path.chmod(0o755)
+            made.append(backend(lab, folder))
+            return made[-1]
+
+        yield make
+        for rig in made:
+            rig.close()
+        assert [rig.left() for rig in made] == [[] for _ in made]
+
+
+@pytest.fixture
+def rig(new_rig: Callable[[], Rig]) -> Rig:
+    return new_rig()
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """An empty control group."""
+    folder = Path(mount(), f"lockgate-contract-{os.getpid()}")
+    folder.mkdir()
+    yield folder
+    folder.rmdir()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = (yield).get_result()       # type: ignore[misc]
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    if "backend" not in params:
+        return
+    declaration = getattr(params["backend"], "declaration", None)
+    name = declaration.name if declaration else next(n for n, made in available().items() if made == params["backend"])
+    if declaration:
+        _declared[name] = asdict(declaration)
+    case = f"{item.path.stem.removeprefix('test_')}: {_title(item)}"
+    if report.when == "call" or report.outcome != "passed":
+        reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else ""
+        _results.setdefault(name, {})[case] = reason or report.outcome
+
+
+def _title(item: pytest.Item) -> str:
+    """The case without its backend."""
+    name, _, ident = item.name.partition("[")
+    rest = "-".join(part for part in ident.removesuffix("]").split("-") if part not in available())
+    return name.removeprefix("test_").replace("_", " ") + (f" ({rest})" if rest else "")
+
+
+def pytest_sessionfinish() -> None:
+    if path := os.environ.get("CONTRACT_RESULTS"):
+        results = {name: {"declaration": _declared.get(name), "cases": cases} for name, cases in _results.items()}
+        Path(path).write_text(json.dumps(results, indent=1))

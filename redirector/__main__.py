@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 
 from redirector import owner
 from redirector.channel import Channel, PeerGone
@@ -39,6 +40,8 @@ OBSERVED_LIMIT = 5.0
 MAX_QUESTIONS = 10_000
 #: Seconds that a look-up may have waited: the proxy has gone on without the answer, so the search is spared.
 PATIENCE = 0.5
+#: The same where the proxy needs the destination from us: many at once must all have that in time.
+PATIENCE_FOR_SERVER = 0.2
 #: Seconds between two looks at the guard and at the clock.
 TICK = 0.2
 
@@ -68,20 +71,13 @@ def start_of(arguments: list[str], channel: Channel) -> Start:
             raise ProtocolError("the argument is not a Start")
 
 
-def look_up(question: Lookup, session: Session | Observation) -> Owner:
-    """Not knowing an owner is no reason to end the capture, so what cannot be asked or understood has none.
-
-    Raises BackendError when the capture has ended.
-    """
-    ends = session.original(question.client, question.server)
-    if ends is None:
-        return Owner(question.id, None)
-    server = None if ends[1] == question.server else ends[1]
+def look_up(question: Lookup) -> Owner:
+    """Not knowing an owner is no reason to end the capture, so what cannot be asked or understood has none."""
     try:
-        return Owner(question.id, owner.find(*ends), server)
+        return Owner(question.id, owner.find(question.client, question.server))
     except (OSError, ValueError) as error:
         note(f"look-up: {error}")
-        return Owner(question.id, None, server)
+        return Owner(question.id, None)
 
 
 class Questions:
@@ -101,10 +97,13 @@ class Questions:
         return bool(self._waiting) and not channel.waiting
 
     def answer(self, channel: Channel, session: Session | Observation) -> None:
-        """Answer the oldest."""
+        """Answer the oldest. Raises BackendError when the capture has ended."""
         asked, question = self._waiting.popleft()
-        late = time.monotonic() - asked > PATIENCE
-        channel.send(Owner(question.id, None) if late else look_up(question, session))
+        ends = session.original(question.client, question.server)
+        server = None if ends is None or ends[1] == question.server else ends[1]
+        late = time.monotonic() - asked > (PATIENCE if server is None else PATIENCE_FOR_SERVER)
+        found = Owner(question.id, None) if late or ends is None else look_up(Lookup(question.id, *ends))
+        channel.send(found if server is None else replace(found, server=server))
 
 
 def serve(channel: Channel, session: Session | Observation, limit: float) -> None:

@@ -23,6 +23,8 @@ from typing import Any
 RUN_DIR = "/run/lockgate"
 #: Seconds that a killed process may take to go; the kernel needs milliseconds.
 END_LIMIT = 5.0
+#: Seconds for one whose rules go only if it takes them back itself (`packets`, not a table) to do so.
+ORDERLY_LIMIT = 1.0
 #: A redirector that is just being ended may make one more guard; what is still there in the third round will not go.
 ROUNDS = 3
 
@@ -104,8 +106,12 @@ def end(run_dir: str, record: Record) -> bool:
         process = os.pidfd_open(record.pid)
         try:
             if record.alive():      # asked after the pidfd was taken: from now on it means this process
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-                killed = bool(select.select([process], [], [], END_LIMIT)[0])
+                if record.table.startswith("packets"):
+                    signal.pidfd_send_signal(process, signal.SIGTERM)
+                    killed = bool(select.select([process], [], [], ORDERLY_LIMIT)[0])
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                killed = killed or bool(select.select([process], [], [], END_LIMIT)[0])
         finally:
             os.close(process)
     with contextlib.suppress(FileNotFoundError):

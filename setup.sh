@@ -2,6 +2,7 @@
 # What the Makefile needs of a machine.
 #   setup.sh venv DIR     a virtual environment with Python >= 3.12 (found, or fetched by uv) and lockgate in it, editable
 #   setup.sh packages     the Debian packages that the live tests use: installed when root, otherwise named
+#   setup.sh tap DIR      the extra of `lockgate tap`, for its tests: without it they are skipped
 #   setup.sh windows      does the project resolve on Windows? (asks the package index)
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -62,9 +63,15 @@ packages() {
 
 windows() { "$(find_uv)" pip compile -q --python-version 3.13 --python-platform windows pyproject.toml -o /dev/null; }
 
+tap() {
+  local python=$1/bin/python
+  "$python" -c 'import frida' 2>/dev/null || "$(find_uv)" pip install -q --python "$python" "$(grep -o 'frida>=[0-9.]*' pyproject.toml | head -1)"
+}
+
 case ${1:-} in
   venv) venv "${2:?a folder}";;
   packages) packages;;
+  tap) tap "${2:?a folder}";;
   windows) windows;;
-  *) sed -n 2,5p "$0"; exit 2;;
+  *) sed -n 2,6p "$0"; exit 2;;
 esac

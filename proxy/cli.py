@@ -18,8 +18,9 @@ from proxy.options import OPTIONS, UsageError
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "demo": ("proxy.demo:demo", ()),
     "run": ("proxy.commands:run", ("policy", "state", "user", "run_dir", "verbose", "command")),
-    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "user",
-                                       "run_dir", "verbose", "json")),
+    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "forward",
+                                       "user", "run_dir", "verbose", "json")),
+    "tap": ("proxy.tap:tap", ("policy", "state", "user", "pid", "command")),
     "stop": ("proxy.commands:stop", ("state", "run_dir")),
     "status": ("proxy.commands:status", ("state", "run_dir", "json")),
     "release": ("proxy.commands:release", ("run_dir",)),

@@ -6,9 +6,11 @@ import json
 import os
 import pwd
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +24,14 @@ from redirector.plan import Plan, Scope
 if TYPE_CHECKING:
     from proxy.schema import Policy
 
+#: Does this computer pass on what is not for itself? (ip-sysctl)
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 #: Seconds that `stop` waits for the launcher.
 STOP_LIMIT = 15.0
 #: Port 0: a free one, the same for both families.
 LOOPBACK = [("127.0.0.1", 0), ("::1", 0)]
+#: Diverted connections of others come to the address of the interface that they came by.
+EVERYWHERE = [("0.0.0.0", 0), ("::", 0)]  # noqa: S104 the kernel keeps away who was not diverted
 #: Where the explicit proxy listens unless told: nobody else's connections are served.
 EXPLICIT = ("127.0.0.1", 8080)
 
@@ -91,6 +97,7 @@ def start(arguments: argparse.Namespace) -> int:
 
     example:
       sudo lockgate start --policy policy.yaml
+      sudo lockgate start --forward docker0
       lockgate start --capture explicit --listen 127.0.0.1:8080
     """
     policy = _policy(arguments.policy)
@@ -100,15 +107,18 @@ def start(arguments: argparse.Namespace) -> int:
         raise UsageError("capturing other programs' connections needs root: sudo lockgate start, or --capture explicit")
     if capture == "nftables" and arguments.listen:
         raise UsageError("--listen is for --capture explicit; captured connections come to a port of their own")
-    if capture == "explicit" and (arguments.only_user or arguments.only_cgroup):
-        raise UsageError("--only-user and --only-cgroup are for --capture nftables: clients choose an explicit proxy")
+    if capture == "explicit" and (arguments.only_user or arguments.only_cgroup or arguments.forward):
+        raise UsageError("--only-user, --only-cgroup and --forward are for --capture nftables: clients choose an "
+                         "explicit proxy")
+    _check_forwarding(arguments.forward)
     with _refused():
         if running.read(state(arguments), arguments.run_dir):
             raise UsageError(f"it runs already with this state folder: lockgate stop --state {state(arguments)}")
-        launch = _launch(arguments, policy, LOOPBACK if capture == "nftables" else [arguments.listen or EXPLICIT])
+        captured = EVERYWHERE if arguments.forward else LOOPBACK
+        launch = _launch(arguments, policy, captured if capture == "nftables" else [arguments.listen or EXPLICIT])
         if capture == "nftables":
-            scope = _scope(arguments)
-            launch.plan = lambda port, uid: _plan(policy, scope, port, uid)
+            scope, forward = _scope(arguments), tuple(arguments.forward)
+            launch.plan = lambda port, uid: replace(_plan(policy, scope, port, uid), forward=forward)
         return _serve(launch, capture, as_json=arguments.json)
 
 
@@ -135,6 +145,17 @@ def _scope(arguments: argparse.Namespace) -> Scope:
         return Scope(uid=int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid)
     except KeyError:
         raise UsageError(f"there is no user {user!r}") from None
+
+
+def _check_forwarding(interfaces: list[str]) -> None:
+    """A name that is mistyped would leave what comes by it uncaptured; whether we forward is not ours to change."""
+    here = {name for _, name in socket.if_nameindex()}
+    for name in interfaces:
+        if not name.endswith("*") and name not in here:
+            raise UsageError(f"--forward: no interface {name} here, only {', '.join(sorted(here))}")
+    if interfaces and FORWARDING.read_text().strip() == "0":
+        _tell("this computer forwards nothing by itself: what is captured gets through, all else will not until "
+              "sysctl net.ipv4.ip_forward=1")
 
 
 def _plan(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:

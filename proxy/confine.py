@@ -150,10 +150,10 @@ def show(paths: Iterable[Path], writable: Sequence[Path], who: Identity) -> None
         handles = [(os.open(path, os.O_PATH), path, write) for path, write in inside]
         _Libc().mount("tmpfs", str(blocked), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
         for handle, path, write in handles:
-            if path.exists():       # within one that is shown already
+            if path.exists() and not write:     # within one that is shown already, which may be for reading alone
                 continue
             if stat.S_ISDIR(os.fstat(handle).st_mode):
-                path.mkdir(parents=True)
+                path.mkdir(parents=True, exist_ok=True)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()

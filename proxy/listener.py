@@ -153,7 +153,7 @@ class Door:
 
     def _original(self, client: socket.socket) -> Address:
         address = destination.original(client)
-        if (destination.plain(address[0]), address[1]) in self.own:
+        if destination.ours(*address, self.own):
             log.error("a connection came round to lockgate itself and is closed")
             raise ConnectionError("it leads to lockgate itself")
         return address

@@ -54,9 +54,13 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT", "help": "where the explicit proxy listens"}),
     "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),
     "only_cgroup": (("--only-cgroup",), {"metavar": "PATH", "help": "capture this control group's connections only"}),
+    "forward": (("--forward",), {"action": "append", "default": [], "metavar": "IFACE",
+                                 "help": "capture what comes in there for elsewhere too: containers (docker0), other "
+                                         "computers; repeatable, a * at the end stands for any rest"}),
     "verbose": (("-v", "--verbose"), {"action": "store_true", "help": "say what happens, on standard error"}),
     "json": (("--json",), {"action": "store_true", "help": "for programs: one JSON object a line"}),
     "command": (("command",), {"nargs": argparse.REMAINDER, "metavar": "-- CMD ...", "help": "the command to run"}),
+    "pid": (("--pid",), {"type": count, "metavar": "PID", "help": "a program that runs already"}),
     "url": (("url",), {"nargs": "?", "help": "the URL that would be asked for"}),
     "method": (("--method",), {"default": None, "help": "default: GET, or POST with a body"}),
     "header": (("--header", "-H"), {"action": "append", "default": [], "metavar": "HEADER",

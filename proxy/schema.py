@@ -48,13 +48,17 @@ class ConnectionRule:
     hosts: Annotated[tuple[str, ...] | None, Key("host.example or *.host.example", convert=host_pattern)] = None
     addresses: Annotated[tuple[Network, ...] | None, Key("CIDR blocks", raw=tuple[str, ...], convert=ip_network)] = None
     ports: Annotated[tuple[int, ...] | None, Key("destination ports", minimum=1, maximum=65535)] = None
+    clients: Annotated[tuple[Network, ...] | None,
+                       Key("CIDR blocks of those who connect", raw=tuple[str, ...], convert=ip_network)] = None
     apps: Annotated[tuple[str, ...] | None, Key("executable paths; * ? [] as in a shell, * also matches /")] = None
     users: Annotated[tuple[str, ...] | None, Key('user names, or uids in quotes ("1000")')] = None
     ja4: Annotated[tuple[str, ...] | None, Key("JA4 fingerprints of the ClientHello; * ? [] as in a shell")] = None
 
     def __post_init__(self) -> None:
-        if self.verdict == "bypass" and self.ja4 and not (self.hosts or self.addresses or self.apps or self.users):
-            raise ValueError("any program can send that ClientHello: to bypass, name hosts, addresses, apps or users")
+        surer = self.hosts or self.addresses or self.clients or self.apps or self.users
+        if self.verdict == "bypass" and self.ja4 and not surer:
+            raise ValueError("any program can send that ClientHello: to bypass, name hosts, addresses, clients, apps "
+                             "or users")
 
     def matches(self, conn: Connection) -> bool:
         """Tell whether all conditions hold; one about something unknown (an ended process, no SNI) does not."""
@@ -64,6 +68,7 @@ class ConnectionRule:
             (self.hosts, lambda pattern: matches_host(pattern, host)),
             (self.addresses, lambda block: _is_in(conn.address[0], block)),
             (self.ports, lambda port: port == conn.address[1]),
+            (self.clients, lambda block: _is_in(conn.client[0], block)),
             (self.apps, lambda glob: app != "" and fnmatch.fnmatchcase(app, glob)),
             (self.users, lambda user: user in users),
             (self.ja4, lambda glob: ja4 != "" and fnmatch.fnmatchcase(ja4, glob)),

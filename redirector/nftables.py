@@ -9,9 +9,10 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from typing import ClassVar
 
-from redirector import sockets
+from redirector import forwarding, sockets
+from redirector.forwarding import NEW, untouched
 from redirector.nft import Tables
-from redirector.plan import LAN, BackendError, Connection, Declaration, Plan
+from redirector.plan import BackendError, Connection, Declaration, Plan
 
 #: The bit of the conntrack mark that exempt connections carry: what the kernel itself sends for a socket (the last ACK,
 #: a RST) has no owner to match, but it has the mark. One bit, OR-ed in, since others route by the rest.
@@ -26,12 +27,13 @@ CGROUPS = "/sys/fs/cgroup"
 
 def ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS) -> str:
     """The redirector's table, for connections `existing` before it and cgroup v2 mounted on `cgroups`."""
-    return _table(table, *_apart(plan), _divert(plan, cgroups), _refuse(plan, existing, cgroups))
+    forwarded = [_chain(*chain) for chain in (*forwarding.diverting(plan), *forwarding.refusing(plan))]
+    return _table(table, *_apart(plan), _divert(plan, cgroups), _refuse(plan, existing, cgroups), *forwarded)
 
 
 def guard_ruleset(plan: Plan, table: str, existing: Collection[Connection] = (), cgroups: str = CGROUPS) -> str:
     """The guard's table: what would be diverted is refused."""
-    return _table(table, _refuse(plan, existing, cgroups))
+    return _table(table, _refuse(plan, existing, cgroups), *(_chain(*chain) for chain in forwarding.refusing(plan)))
 
 
 def _table(name: str, *chains: str) -> str:
@@ -51,10 +53,9 @@ def _apart(plan: Plan) -> Iterator[str]:
 
 def _divert(plan: Plan, cgroups: str) -> str:
     exempt = [] if plan.exempt_uid is None else [f"meta skuid {plan.exempt_uid} accept"]
-    # a SYN only: conntrack takes the middle of an old connection for a new one, and NAT would break it
-    new = f"tcp dport {_set(plan.ports)} tcp flags & (fin | syn | rst | ack) == syn"
+    new = f"tcp dport {_set(plan.ports)} {NEW}"
     return _chain("divert", "nat hook output priority -100", [
-        *exempt, *_untouched(plan), f"{_scope(plan, cgroups)}{new} redirect to :{plan.listen_port}"])
+        *exempt, *untouched(plan), f"{_scope(plan, cgroups)}{new} redirect to :{plan.listen_port}"])
 
 
 def _refuse(plan: Plan, existing: Collection[Connection], cgroups: str) -> str:
@@ -64,7 +65,7 @@ def _refuse(plan: Plan, existing: Collection[Connection], cgroups: str) -> str:
         f"ct mark & {MARK:#x} == {MARK:#x} accept"]
     quic = [f"{scope}udp dport 443 reject with icmpx port-unreachable"] if plan.quic == "reject" else []
     return _chain("refuse", "filter hook output priority 0", [
-        *exempt, *_untouched(plan), *quic, *_older(plan, existing),
+        *exempt, *untouched(plan), *quic, *_older(plan, existing),
         f"{scope}tcp dport {_set(plan.ports)} reject with tcp reset"])
 
 
@@ -76,14 +77,6 @@ def _older(plan: Plan, existing: Collection[Connection]) -> Iterator[str]:
                        for c in existing if sockets.plain(c.server[0]).version == version})
         if ends:
             yield f"{what} {family} saddr . tcp sport . {family} daddr . tcp dport {_set(ends)} accept"
-
-
-def _untouched(plan: Plan) -> Iterator[str]:
-    if not plan.loopback:
-        yield "fib daddr type local accept"
-    if not plan.lan:
-        for family, version in (("ip", 4), ("ip6", 6)):
-            yield f"{family} daddr {_set(net for net in LAN if net.version == version)} accept"
 
 
 def _scope(plan: Plan, cgroups: str) -> str:
@@ -105,8 +98,8 @@ class Nftables:
 
     declaration: ClassVar = Declaration(
         "nftables", rights="root (CAP_NET_ADMIN)", systems=("Linux 5.12",), ipv6=True, udp=True, everything=True,
-        users=True, groups=True, trees=True, existing=True, closed=True, open=True, transparent=True, local=True,
-        peername=True)
+        users=True, groups=True, trees=True, existing=True, forwarded=True, closed=True, open=True, transparent=True,
+        local=True, peername=True)
 
     def __init__(self, table: str, cgroups: str = CGROUPS) -> None:
         self._table, self._cgroups = table, cgroups

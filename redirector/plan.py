@@ -15,6 +15,10 @@ MAX_UID = 2**32 - 2
 LAN = tuple(map(ip_network, (
     "0.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "224.0.0.0/4",
     "fc00::/7", "fe80::/10", "ff00::/8")))
+#: Interfaces whose forwarded traffic is captured, each with a name of at most 15 bytes (IFNAMSIZ, netdevice(7)).
+MAX_INTERFACES = 64
+#: Names as one would type them; a star at the end stands for any rest, as in nft(8).
+_INTERFACE = re.compile(r"(?!lo$)[A-Za-z0-9_.:@-]{1,15}|[A-Za-z0-9_.:@-]{1,14}\*")
 #: nft reads the path between double quotes and has no escapes.
 _CGROUP_PATH = re.compile(r"(/[^/\"\\\x00-\x1f\x7f]+)+")
 
@@ -71,8 +75,10 @@ class Plan:
     `ports` are the TCP ports captured, `listen_port` is the proxy's, on loopback. `exempt_uid` is the user that the
     proxy runs as; it may be None only for a scope that does not contain the proxy. `quic` decides UDP 443, `fail` what
     happens without a proxy, `existing` what happens to connections older than the rules. `loopback` and `lan` capture
-    those destinations too. `backend` says by which technique. `exempt_ports`, first and last, are local ports that the
-    proxy makes its own connections from, and `exempt_pid` the process that alone may bind them (`divert`).
+    those destinations too. `backend` says by which technique. `forward` are the interfaces (a star at the end for
+    any rest of the name) behind which others are whose connections through this computer are captured as well.
+    `exempt_ports`, first and last, are local ports that the proxy makes its own connections from, and `exempt_pid` the
+    process that alone may bind them (`divert`).
     """
 
     ports: tuple[int, ...]
@@ -85,6 +91,7 @@ class Plan:
     lan: bool = False
     existing: Existing = "report"
     backend: BackendName = "nftables"
+    forward: tuple[str, ...] = ()
     exempt_ports: tuple[int, int] | None = None
     exempt_pid: int | None = None
 
@@ -98,6 +105,9 @@ class Plan:
             require(getattr(self, name) in allowed, f"{name}: {' or '.join(allowed)}, not {getattr(self, name)!r}")
         for name in ("loopback", "lan"):
             require(isinstance(getattr(self, name), bool), f"{name}: true or false, not {getattr(self, name)!r}")
+        require(isinstance(self.forward, tuple) and len(self.forward) <= MAX_INTERFACES
+                and all(isinstance(name, str) and _INTERFACE.fullmatch(name) for name in self.forward),
+                f"forward: names of interfaces, at most {MAX_INTERFACES}: {self.forward!r}")
         self._check_exemption()
 
     def _check_exemption(self) -> None:

@@ -1,6 +1,7 @@
 """Who the proxy runs as, what it gets to see, and whose the state folder is."""
 
 import fcntl
+import contextlib
 import os
 import pwd
 import socket
@@ -255,3 +256,20 @@ def test_a_folder_of_someone_elses_is_not_given_away(tmp_path):
     with pytest.raises(ConfineError, match="files of others"):
         claim(tmp_path, "nobody")
     assert (tmp_path / "thesis.odt").stat().st_uid == 0
+
+
+@needs_root
+def test_a_state_folder_below_the_policys_can_be_written(home):
+    (home / "etc/state").mkdir()
+    os.chown(home / "etc/state", SOMEBODY.uid, SOMEBODY.gid)
+    become = drop(SOMEBODY, readable=[home / "etc/policy.yaml"], writable=[home / "etc/state"])
+
+    def act() -> None:
+        become()
+        (home / "etc/state/new").write_text("x")
+        with contextlib.suppress(OSError):
+            (home / "etc/new").write_text("x")
+
+    inside(act)
+    assert (home / "etc/state/new").exists()
+    assert not (home / "etc/new").exists()

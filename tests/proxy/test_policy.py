@@ -98,8 +98,8 @@ def test_default_policy():
                  "64 hexadecimal digits",
                  id="fingerprint"),
     pytest.param("version: 1\nconnections:\n- {id: a, verdict: bypass, ja4: [t13d*]}",
-                 "3: connections[0]: any program can send that ClientHello: to bypass, name hosts, addresses, apps or "
-                 "users", id="bypass by what a client says of itself"),
+                 "3: connections[0]: any program can send that ClientHello: to bypass, name hosts, addresses, clients, "
+                 "apps or users", id="bypass by what a client says of itself"),
     pytest.param("version: 1\nconnections:\n- {id: no, verdict: block}", "3: connections[0].id: `no` means false to YAML 1.1: "
                  "write false, or quote it if it is text",
                  id="an id that is no text"),

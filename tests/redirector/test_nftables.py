@@ -96,3 +96,16 @@ def test_nft_takes_it(make, plan):
     command = ["unshare", "-n", "nft", "-c", "-f", "-"]
     done = subprocess.run(command, input=make(plan, "t", (OLD4, OLD6)), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_others_send_through():
+    """Diverted as they arrive, and refused where that failed; the guard refuses only."""
+    plan = replace(PLAN, forward=("docker0", "br-*"))
+    text, guard = ruleset(plan, "t"), guard_ruleset(plan, "t")
+    source = 'iifname { "docker0", "br-*" }'
+    assert f"    {source} tcp dport {{ 80, 443 }} {NEW} redirect to :8080\n" in text
+    assert '    iifname != "lo" tcp dport 8080 ct original proto-dst 8080 reject with tcp reset\n' in text
+    assert "redirect" not in guard
+    for each in text, guard:
+        assert f"    {source} udp dport 443 reject with icmpx port-unreachable\n" in each
+        assert f"    {source} tcp dport {{ 80, 443 }} {NEW} reject with tcp reset\n" in each

@@ -33,6 +33,11 @@ def test_good_plans(changes):
     pytest.param({"fail": ["open"]}, "fail: open or closed", id="fail"),
     pytest.param({"existing": None}, "existing: report or cut", id="existing"),
     pytest.param({"lan": 1}, "lan: true or false", id="lan"),
+    pytest.param({"forward": ("lo",)}, "forward: names", id="loopback is forwarded to nobody"),
+    pytest.param({"forward": ('e0" drop; #',)}, "forward: names", id="an interface in nft's syntax"),
+    pytest.param({"forward": ("e0\n",)}, "forward: names", id="an interface with a line's end"),
+    pytest.param({"forward": ("*",)}, "forward: names", id="every interface"),
+    pytest.param({"forward": "docker0"}, "forward: names", id="an interface that is no list"),
 ])
 def test_bad_plans(changes, message):
     with pytest.raises(ValueError, match=message):

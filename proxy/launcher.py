@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,9 @@ SCRUBBED = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CE
 class Launch:
     """What to start.  `plan` is made once the worker's port is known; None means the explicit door.
 
-    `readable` are the files that the policy names: the worker, another user, must see them.
+    `readable` are the files that the policy names: the worker, another user, must see them.  `asks`: the worker asks
+    the redirector where connections were going; `ports` are local ports for its own connections, where the capture
+    knows it by these.
     """
 
     state: Path
@@ -60,6 +62,8 @@ class Launch:
     run_dir: str = release.RUN_DIR
     log_level: str = "WARNING"
     readable: Sequence[Path] = ()
+    asks: bool = False
+    ports: tuple[int, int] | None = None
 
 
 class Launcher:
@@ -89,6 +93,8 @@ class Launcher:
             try:
                 pair.listening = pair.wait_for("listening", LISTEN_LIMIT)
                 plan = self.launch.plan and self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
+                if plan is not None and plan.backend == "divert":
+                    plan = replace(plan, exempt_pid=pair.worker.pid)
                 start = wire.Start(self.launch.instance, self.launch.run_dir, plan)
                 pair.redirector = self._start_redirector(ours, start)
                 theirs.close()
@@ -106,7 +112,7 @@ class Launcher:
     def _start_worker(self, channel: socket.socket) -> subprocess.Popen[bytes]:
         launch = self.launch
         config = Config(str(launch.state), str(launch.policy) if launch.policy else None, launch.plan is None,
-                        launch.listen, channel.fileno(), strict=self.root)
+                        launch.listen, channel.fileno(), strict=self.root, asks=launch.asks, ports=launch.ports)
         environment = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
         environment["LOCKGATE_LOG"] = launch.log_level
         confined, errors = None, 2

@@ -16,13 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from certs.user import User, invoking
+from proxy import ports
 from proxy.launcher import Launch, Launcher
 from proxy.trust import Trust
-from redirector import cgroups, release
-from redirector.plan import Plan, Scope
+from redirector import backends, cgroups, release
+from redirector.plan import BackendName, Plan, Scope
 
 if TYPE_CHECKING:
     from proxy.schema import Capture
@@ -47,10 +48,11 @@ KILL_LIMIT = 2.0
 type Tell = Callable[[str], None]
 
 
-def run(launch: Launch, capture: "Capture", command: list[str], tell: Tell) -> int:
+def run(launch: Launch, capture: "Capture", command: list[str], tell: Tell,
+        how: "backends.Capture | Literal['auto']" = "auto") -> int:
     """Run the command under inspection and return its exit code (128 and the signal's number where one ended it).
 
-    Raises OSError or ValueError for what stands in the way.
+    `how` is a backend's name, or `auto`.  Raises OSError or ValueError for what stands in the way.
     """
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"{command[0]}: no such program")
@@ -60,8 +62,9 @@ def run(launch: Launch, capture: "Capture", command: list[str], tell: Tell) -> i
     with tempfile.TemporaryDirectory(prefix="lockgate-run-", ignore_cleanup_errors=True) as name:
         trust = Trust(Path(name), user)
         command = own_profile(command, trust.own / "profile", tell)
-        if os.geteuid() == 0:
-            return _captured(launch, capture, command, trust, tell)
+        backend, _ = backends.choose(how)
+        if backend != "explicit":
+            return _captured(launch, capture, command, trust, tell, backend)
         return _through_variables(launch, command, trust, tell)
 
 
@@ -74,8 +77,9 @@ def own_profile(command: list[str], profile: Path, tell: Tell) -> list[str]:
     return [command[0], *(word.format(profile) for word in option), *command[1:]]
 
 
-def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Trust, tell: Tell) -> int:
-    with _group() as group, _serving(launch, capture, group) as launcher:
+def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Trust, tell: Tell,
+              backend: BackendName) -> int:
+    with _group() as group, _serving(launch, capture, group, backend) as launcher:
         _trust(launcher, trust)
         user = trust.user
         environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
@@ -102,10 +106,13 @@ def _trust(launcher: Launcher, trust: Trust) -> None:
 
 
 @contextlib.contextmanager
-def _serving(launch: Launch, capture: "Capture", group: Path) -> Iterator[Launcher]:
+def _serving(launch: Launch, capture: "Capture", group: Path, backend: BackendName) -> Iterator[Launcher]:
+    if backend == "divert":
+        ports.reflect(launch)
     launch.instance = f"run_{os.getpid()}"
     launch.plan = lambda port, _: Plan(capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic,
-                                       capture.fail, capture.loopback, capture.lan, "report")
+                                       capture.fail, capture.loopback, capture.lan, "report", backend,
+                                       exempt_ports=launch.ports)
     launcher = Launcher(launch)
     try:
         launcher.start()

@@ -1,14 +1,16 @@
 """The ways to capture: which there are, which one a plan means, and which fits this computer."""
 import os
 import sys
+from typing import Literal
 
 from redirector import handles
 from redirector.divert import Divert
 from redirector.nft import Tables
 from redirector.nftables import Nftables
-from redirector.plan import BackendError, Declaration, Plan
+from redirector.plan import BackendError, BackendName, Declaration, Plan
 from redirector.wire import Start
 
+Capture = BackendName | Literal["explicit"]
 #: What each can do; `hook` is chosen where there are no rights and a command to run.
 DECLARATIONS: tuple[Declaration, ...] = (Nftables.declaration, Divert.declaration)
 
@@ -24,7 +26,7 @@ def make(start: Start, plan: Plan, table: str, cgroups: str) -> Nftables | Diver
             raise BackendError(f"{other}: not a backend of the redirector")
 
 
-def choose(wanted: str, *, root: bool | None = None) -> tuple[str, str]:
+def choose(wanted: Capture | Literal["auto"], *, root: bool | None = None) -> tuple[Capture, str]:
     """The backend for `--capture`, and in a few words why. Raises BackendError for one that cannot be had."""
     may = os.geteuid() == 0 if root is None and hasattr(os, "geteuid") else bool(root)
     if wanted != "auto":

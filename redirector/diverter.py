@@ -140,10 +140,20 @@ def _interfaces() -> frozenset[tuple[int, str]]:
     return frozenset(socket.if_nameindex()) if sys.platform.startswith("linux") else frozenset()
 
 
+def _elsewhere() -> bool:
+    """Are we in a pid namespace that is not the kernel's first (PROC_PID_INIT_INO, linux/proc_ns.h)?"""
+    with suppress(OSError):
+        return os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC  # noqa: PTH116
+    return False
+
+
 def _refuse_borrowing(plan: Plan, stack: ExitStack) -> None:
     """Nobody but the proxy may bind its ports. On Linux the owner of each connection is asked as well (`deciding.py`),
     so where the kernel will not, as where control groups are hidden, that is enough."""
     if plan.exempt_ports is None or plan.exempt_pid is None:
+        return
+    if _elsewhere():
+        note("in a container, where processes have other numbers: others may bind the proxy's ports, but not connect")
         return
     try:
         guard = handles.refuse_binding(bind_filter(plan.exempt_ports, plan.exempt_pid))

@@ -8,14 +8,16 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redirector.wire import Ready
 from tests.contract.lab import Lab
-from tests.contract.rig import Rig, available, root
+from tests.contract.rig import Rig, Running, available, root, usual
 from tests.redirector.namespaces import mount
 
 #: Backend, case, outcome.
@@ -28,12 +30,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "rig" in metafunc.fixturenames or "new_rig" in metafunc.fixturenames:
-        rigs = available()
-        metafunc.parametrize("backend", [pytest.param(made, id=name) for name, made in rigs.items()], indirect=True)
+    if "backend" in metafunc.fixturenames:
+        made = [pytest.param(rig, id=name) for name, rig in available().items()]
+        metafunc.parametrize("backend", made, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")   # type: ignore[attr-defined]
+    if isinstance(backend, str):
+        pytest.skip(backend)
+    for marker in item.iter_markers("offers") if backend else ():
+        for field in marker.args:
+            if not getattr(backend.declaration, field):
+                pytest.skip(f"not offered: {field}")
+
+
+@pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     if not root():
         pytest.skip("namespaces need root")
@@ -47,20 +59,14 @@ def lab() -> Iterator[Lab]:
             lab.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def backend(request: pytest.FixtureRequest) -> Any:
-    """The class of a rig whose backend offers what the case needs."""
-    if isinstance(request.param, str):
-        pytest.skip(request.param)
-    marker = request.node.get_closest_marker("offers")
-    for field in marker.args if marker else ():
-        if not getattr(request.param.declaration, field):
-            pytest.skip(f"not offered: {field}")
+    """The class of a rig."""
     return request.param
 
 
-@pytest.fixture
-def new_rig(backend: Any, lab: Lab) -> Iterator[Callable[[], Rig]]:
+@contextmanager
+def _rigs(backend: Any, lab: Lab) -> Iterator[Callable[[], Rig]]:
     """Makes rigs of the backend; in the end nothing of them may be left."""
     made: list[Rig] = []
     with tempfile.TemporaryDirectory(prefix="lockgate-rig-") as name:
@@ -72,15 +78,39 @@ def new_rig(backend: Any, lab: Lab) -> Iterator[Callable[[], Rig]]:
             made.append(backend(lab, folder))
             return made[-1]
 
-        yield make
-        for rig in made:
-            rig.close()
+        try:
+            yield make
+        finally:
+            for rig in made:
+                rig.close()
         assert [rig.left() for rig in made] == [[] for _ in made]
 
 
 @pytest.fixture
+def new_rig(backend: Any, lab: Lab) -> Iterator[Callable[[], Rig]]:
+    with _rigs(backend, lab) as make:
+        yield make
+
+
+@pytest.fixture
 def rig(new_rig: Callable[[], Rig]) -> Rig:
+    """One that the case starts, and may kill."""
     return new_rig()
+
+
+@pytest.fixture(scope="module")
+def _started(backend: Any, lab: Lab) -> Iterator[Rig]:
+    with _rigs(backend, lab) as make:
+        rig = make()
+        answer = rig.start(usual(rig))
+        assert isinstance(answer, Ready), answer
+        yield rig
+
+
+@pytest.fixture
+def running(_started: Rig) -> Running:
+    """One that has been started as usual, for the cases of a module that do it no harm."""
+    return Running(_started)
 
 
 @pytest.fixture

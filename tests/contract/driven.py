@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 from redirector import release, wire
 from redirector.plan import Declaration, Plan
 from tests.contract.lab import Lab
-from tests.contract.rig import PROXY_PORT, PROXY_UID, Seen, alive
+from tests.contract.rig import PROXY_UID, Seen, alive
 from tests.redirector.namespaces import sh, wait_for
 
 #: Seconds for redirector or proxy to do what it is asked, on a busy machine.
 LIMIT = 15.0
+#: Before all else on a busy computer: silence of a second is a death, and it is not this computer that is under test.
+AHEAD = ("nice", "-n", "-10")
 
 
 class Driven:
@@ -46,7 +48,11 @@ class Driven:
     # -- to be overridden where a backend differs
 
     def redirector_command(self, start: bytes) -> list[str]:
-        return [sys.executable, "-I", "-m", "redirector", start.decode()]
+        return [*AHEAD, sys.executable, "-I", "-m", "redirector", start.decode()]
+
+    def redirector_options(self) -> dict[str, Any]:
+        """More for the redirector's subprocess.Popen, as `pass_fds`."""
+        return {}
 
     def standin_options(self) -> dict[str, Any]:
         """More options for standin.py, or other values."""
@@ -58,32 +64,32 @@ class Driven:
 
     # -- the life of it
 
-    def start(self, plan: Plan, *, owners: bool = False, instance: str = "contract",
-              cwd: Path | None = None) -> wire.Ready | wire.Failed:
+    def start(self, plan: Plan, *, owners: bool = False, cwd: str = "/") -> wire.Ready | wire.Failed:
+        self._kill()        # as a launcher that replaces what has died
         plan = replace(plan, backend=self.declaration.name)     # type: ignore[arg-type]   # "explicit" is not Driven
         self.log.write_text("")
         self.log.chmod(0o666)
         ours, theirs = socket.socketpair()
         with ours, theirs, self.complaints.open("ab") as complaints:
-            self.proxy = self._start_proxy(theirs, owners, complaints)
+            self.proxy = self._start_proxy(theirs, plan.listen_port, owners, complaints)
             assert wait_for(lambda: self._lines("listening"), LIMIT), self.complaints.read_text()
-            start = wire.encode(wire.Start(instance, str(self.run_dir), plan)).rstrip()
+            start = wire.encode(wire.Start("contract", str(self.run_dir), plan)).rstrip()
             self.redirector = self.lab.client.call(
                 subprocess.Popen, self.redirector_command(start), stdin=ours, stdout=ours, stderr=complaints,
-                cwd=cwd or "/", start_new_session=True)
+                cwd=cwd, start_new_session=True, **self.redirector_options())
         answer = wait_for(lambda: self._lines("answer"), LIMIT)
         assert answer, self.complaints.read_text()
         message = wire.decode(answer[0]["answer"].encode())
         assert isinstance(message, wire.Ready | wire.Failed)
         return message
 
-    def _start_proxy(self, channel: socket.socket, owners: bool, complaints: Any) -> "subprocess.Popen[bytes]":
-        options = {"channel": channel.fileno(), "listen": [[host, PROXY_PORT] for host in self.listen],
+    def _start_proxy(self, channel: socket.socket, port: int, owners: bool, complaints: Any) -> "subprocess.Popen[bytes]":
+        options = {"channel": channel.fileno(), "listen": [[host, port] for host in self.listen],
                    "original": self.original, "owners": owners, "ports": None, "uid": PROXY_UID,
                    "log": str(self.log)}
         if self.exempt_ports:
             options["ports"] = [self.exempt_ports[0], self.exempt_ports[-1]]
-        command = [sys.executable, "-I", str(Path(__file__).with_name("standin.py")),
+        command = [*AHEAD, sys.executable, "-I", str(Path(__file__).with_name("standin.py")),
                    json.dumps(options | self.standin_options())]
         process: subprocess.Popen[bytes] = self.lab.client.call(
             subprocess.Popen, command, pass_fds=[channel.fileno()], stderr=complaints, cwd="/")
@@ -112,6 +118,12 @@ class Driven:
                 process.wait(LIMIT)
         self.lab.client.call(release.release, str(self.run_dir))
 
+    def mend(self) -> None:
+        for process, other in ((self.proxy, self.redirector), (self.redirector, self.proxy)):
+            if process is not None and process.poll() is not None and other is not None:
+                other.kill()
+                other.wait()
+
     def left(self) -> list[str]:
         tables = [line for line in self.lab.client.sh("nft list tables").splitlines() if "lockgate" in line]
         rest = [f"{role} {pid}" for role, pid in self.processes().items() if alive(pid)]
@@ -123,11 +135,14 @@ class Driven:
         rules = sh(f"ip -n {self.lab.client.name} rule; ip -n {self.lab.client.name} -6 rule")
         return [line for line in rules.splitlines() if not line.strip().endswith(("local", "main", "default"))]
 
-    def close(self) -> None:
+    def _kill(self) -> None:
         for process in (self.proxy, self.redirector):
             if process is not None:
                 process.kill()
                 process.wait()
+
+    def close(self) -> None:
+        self._kill()
         self.lab.client.call(release.release, str(self.run_dir))
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,17 @@ class Lab:
         self._serve(self.origin, "origin.log", (ORIGIN4, SECOND4, BANNER4, LAN, ORIGIN6, BANNER6))
         self._serve(self.client, "local.log", (CLIENT4, "127.0.0.1", "::1"))
 
+        assert wait_for(self._reaches, 10.0), "the two computers do not see each other"
+
+    def _reaches(self) -> bool:
+        """A link that has just come up loses packets for up to a second."""
+        try:
+            for address in (ORIGIN4, ORIGIN6):
+                self.client.call(socket.create_connection, (address, 443), timeout=0.2).close()
+        except OSError:
+            return False
+        return True
+
     @property
     def lab(self) -> "Lab":
         """A Lab is where applications run without any capture, as a Rig is where they run with it."""
@@ -94,6 +106,11 @@ class Lab:
             return next((said for line in lines if (said := json.loads(line))["id"] == ident), None)
 
         return dict(wait_for(entry, limit) or {})
+
+    def quiet(self) -> None:
+        """Wait until no connection to a captured port is left of what was before."""
+        old = "ss -Htn state connected exclude time-wait '( dport = :80 or dport = :443 )'"
+        assert wait_for(lambda: not self.client.sh(old), 10.0), self.client.sh(old)
 
     def close(self) -> None:
         for server in self._servers:

@@ -2,7 +2,8 @@
 
     origin.py LOG PORTS ADDRESS...
 
-    who         answer with the address and port that were dialled and the client's port, and end
+    who         answer with the address and port that were dialled, and `direct` or `passed`, and end. The stand-in for
+                the proxy sets the hops that its packets may make: what it passes on has other ones than the rest
     echo        send everything back, until the client ends
     count       read until the client ends, then say how many bytes that were and their SHA-256
     send N      send N bytes of `pattern`, and end
@@ -26,6 +27,10 @@ from collections.abc import Iterator
 
 GREETING = b"220 origin speaks first\r\n"
 CHUNK = 1 << 16
+#: tcp(7): keep the headers of the SYN.
+TCP_SAVE_SYN, TCP_SAVED_SYN = 27, 28
+#: The hops that packets of the stand-in may make (standin.py).
+PASSED = 63
 
 
 def pattern(count: int) -> Iterator[bytes]:
@@ -33,6 +38,12 @@ def pattern(count: int) -> Iterator[bytes]:
     for number in range(0, count, CHUNK):
         block = hashlib.sha256(number.to_bytes(8)).digest() * (CHUNK // 32)
         yield block[:min(CHUNK, count - number)]
+
+
+def hops(peer: socket.socket) -> int:
+    """Time to live (RFC 791) or hop limit (RFC 8200) of the SYN."""
+    header = peer.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 128)
+    return header[8] if header[0] >> 4 == 4 else header[7]
 
 
 def reset(peer: socket.socket) -> None:
@@ -90,7 +101,7 @@ def serve(peer: socket.socket) -> None:
         words, rest = first_line(peer)
         match words:
             case ["who"]:
-                peer.sendall(f"{host} {port} {peer.getpeername()[1]}\n".encode())
+                peer.sendall(f"{host} {port} {'passed' if hops(peer) == PASSED else 'direct'}\n".encode())
             case ["echo"]:
                 echo(peer, rest)
             case ["count"]:
@@ -139,6 +150,7 @@ def main(ports: list[int], addresses: list[str]) -> None:
             listener = socket.socket(family, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 64)
+            listener.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
             listener.bind((address, port))
             listener.listen(4096)
             threading.Thread(target=accept, args=(listener,), daemon=True).start()

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import pytest
+
 from redirector.plan import Declaration, Endpoint, Plan
 from redirector.wire import Failed, Ready
 from tests.contract.lab import Lab
@@ -20,11 +22,16 @@ NAMES = ("nftables", "divert", "hook", "explicit")
 PROXY_PORT = 8080
 #: Nobody's uids: the proxy's, an application's, and another's.
 PROXY_UID, APP_UID, OTHER_UID = 61184, 61185, 61186
-#: What most cases ask for. A rig puts its own name in.
+#: The whole computer. A rig puts its own name in.
 EVERYTHING = Plan(ports=(80, 443), listen_port=PROXY_PORT, exempt_uid=PROXY_UID, fail="open")
 CLOSED = replace(EVERYTHING, fail="closed")
 #: A Python that every user may run: ours may be in a closed home.
 PYTHON = next(filter(os.path.exists, ("/usr/bin/python3", sys.executable)))
+#: Both fail modes, for a case's `plan`.
+MODES = [pytest.param(EVERYTHING, id="open", marks=pytest.mark.offers("open")),
+         pytest.param(CLOSED, id="closed", marks=pytest.mark.offers("closed"))]
+#: Seconds within which the chosen fail mode holds after any death: a second, and a heartbeat; more on a busy machine.
+HOLDS, BUSY = 2.0, 4.0
 #: Seconds for an application to be done; one that takes longer hangs.
 PATIENCE = 20.0
 
@@ -54,8 +61,11 @@ class Rig(Protocol):
         """`folder` is for whatever the rig writes; only root may write to it, everyone may read it."""
         ...
 
-    def start(self, plan: Plan, *, owners: bool = False) -> Ready | Failed:
-        """Start backend and proxy; when this returns, what is asked for holds. `owners`: look up whose each is."""
+    def start(self, plan: Plan, *, owners: bool = False, cwd: str = "/") -> Ready | Failed:
+        """Start backend and proxy; when this returns, what is asked for holds. It may be called again after `close`.
+
+        `owners`: look up whose each connection is. `cwd`: the folder that what runs with rights is started in.
+        """
         ...
 
     def popen(self, command: Sequence[str], *, uid: int = 0, cgroup: Path | None = None,
@@ -74,6 +84,10 @@ class Rig(Protocol):
         """The living ones: role (`proxy`, `redirector`, `guard` ...) and pid."""
         ...
 
+    def mend(self) -> None:
+        """What a launcher does, but for a new start: where one of proxy and redirector has ended, it ends the other."""
+        ...
+
     def stop(self) -> None:
         """The orderly end; it has ended on return."""
         ...
@@ -85,6 +99,22 @@ class Rig(Protocol):
     def close(self) -> None:
         """End it, however it is, and undo all."""
         ...
+
+
+class Running:
+    """A rig that runs already, and what it saw since this was made."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.lab, self.popen, self.declaration, self.processes = rig.lab, rig.popen, rig.declaration, rig.processes
+        self._seen, self._before = rig.seen, len(rig.seen())
+
+    def seen(self) -> list[Seen]:
+        return self._seen()[self._before:]
+
+
+def usual(rig: Rig, **changes: Any) -> Plan:
+    """What most cases start with: everything, and the fail mode that shows more where both are offered."""
+    return replace(EVERYTHING, **{"fail": "open" if rig.declaration.open else "closed", **changes})
 
 
 def available() -> dict[str, Callable[[Lab, Path], Rig] | str]:
@@ -103,7 +133,7 @@ def available() -> dict[str, Callable[[Lab, Path], Rig] | str]:
 class Application:
     """A run of application/: what it says is read line by line, so it can be stopped in the middle."""
 
-    def __init__(self, where: Rig | Lab, action: str, *, uid: int = 0,
+    def __init__(self, where: Rig | Running | Lab, action: str, *, uid: int = 0,
                  cgroup: Path | None = None, python: str = PYTHON, cwd: str | None = None, **arguments: Any) -> None:
         command = [python, "-I", "-S", str(where.lab.application), action, json.dumps(arguments)]
         self.process = where.popen(command, uid=uid, cgroup=cgroup, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -133,12 +163,17 @@ class Application:
         assert self.process.returncode == 0, err
         return dict(json.loads(out.splitlines()[-1]))
 
+    def lines(self) -> list[Any]:
+        """End its input; all that it has said."""
+        return [json.loads(line) for line in self.process.communicate(timeout=PATIENCE)[0].splitlines()]
+
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        if self.process.stdin and not self.process.stdin.closed:
+            self.process.communicate()
 
 
-def ask(where: Rig | Lab, action: str, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
+def ask(where: Rig | Running | Lab, action: str, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
     """Run an action of application/ under the rig; with a Lab, without any capture. Returns what it saw.
 
     `uid`, `cgroup`, `python`, `cwd` choose who runs it; the rest are the action's arguments.

@@ -14,12 +14,14 @@ A connection that cannot be passed on is reset, and so is one whose destination 
 """
 
 import asyncio
+import errno
 import itertools
 import json
 import os
 import socket
 import struct
 import sys
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -27,9 +29,15 @@ from proxy import destination
 from proxy.splice import Moved, splice
 from redirector import wire
 
-#: Seconds for the redirector to answer; the real proxy waits as long.
-ANSWER_LIMIT = 0.5
+#: Seconds for the redirector to answer; the real proxy waits less, but here it is to be seen what is answered.
+ANSWER_LIMIT = 5.0
 DIAL_LIMIT = 15.0
+#: Seconds without a word from the redirector until it counts as gone; as the real proxy's.
+SILENCE_LIMIT = 3.0
+#: Tells the origin which connections came by us (origin.py).
+PASSED = 63
+HOPS = {socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
+        socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
 HANG_UP = struct.pack("ii", 1, 0)
 
 
@@ -44,7 +52,8 @@ class StandIn:
         self.idents = itertools.count(1)
         self.own = {(host, port) for host, port in options["listen"]}
         low, high = options["ports"] or (0, 0)
-        self.ports = itertools.cycle(range(low, high + 1))
+        self.ports = deque(range(low, high + 1) if high else ())
+        self.patience: float | None = None      # from Ready on
         self.tasks: set[asyncio.Task[None]] = set()
 
     def say(self, **fields: Any) -> None:
@@ -54,10 +63,11 @@ class StandIn:
 
     async def talk(self) -> None:
         decoder = wire.Decoder()
-        while data := await self.loop.sock_recv(self.channel, wire.MAX_LINE):
+        while data := await asyncio.wait_for(self.loop.sock_recv(self.channel, wire.MAX_LINE), self.patience):
             for message in decoder.feed(data):
                 match message:
                     case wire.Ready() | wire.Failed():
+                        self.patience = SILENCE_LIMIT
                         self.say(answer=wire.encode(message).decode())
                     case wire.Owner() if future := self.asked.pop(message.id, None):
                         future.set_result(message)
@@ -117,19 +127,20 @@ class StandIn:
         return owner.server, owner
 
     async def dial(self, server: destination.Address) -> socket.socket:
-        if not self.options["ports"]:
-            return await destination.dial([server])
-        for _ in range(1000):
+        for _ in range(len(self.ports) or 1):
             sock = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_STREAM)
             sock.setblocking(False)
+            sock.setsockopt(*HOPS[sock.family], PASSED)
             try:
-                sock.bind(("", next(self.ports)))
+                if self.ports:
+                    self.ports.rotate()
+                    sock.bind(("", self.ports[0]))
                 await self.loop.sock_connect(sock, server)
                 return sock
             except OSError as error:
                 sock.close()
-                if error.errno not in (98, 99):     # EADDRINUSE, EADDRNOTAVAIL: the same four numbers rest in TIME_WAIT
-                    raise
+                if not self.ports or error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                    raise       # else these four numbers are still remembered (TIME_WAIT)
         raise OSError("no port is free")
 
 

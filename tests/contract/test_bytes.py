@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.lab import MTU, ORIGIN4, ORIGIN6
 from tests.contract.origin import pattern
-from tests.contract.rig import EVERYTHING, ask
+from tests.contract.rig import ask
 
 pytestmark = pytest.mark.live
 FULL = bool(os.environ.get("FULL"))
@@ -16,11 +16,6 @@ LARGE = 1_000_000_000 if FULL else 50_000_000
 LIMIT = LARGE / 3_000_000 + 20
 #: A ClientHello's beginning (RFC 8446, 4.1.2), as far as it matters here: five bytes of record header, four of message.
 HELLO = "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
-
-
-@pytest.fixture(autouse=True)
-def started(rig):
-    rig.start(EVERYTHING)
 
 
 def expected(count: int) -> dict[str, object]:
@@ -35,37 +30,37 @@ def expected(count: int) -> dict[str, object]:
     pytest.param(["echo\n" + HELLO[:1], *HELLO[1:]], 0.01, id="a ClientHello byte by byte"),
     pytest.param(["e", "cho\n" + "x" * 50_000], 0.1, id="one byte, then much"),
 ])
-def test_pieces(rig, pieces, pause):
-    answer = ask(rig, "talk", address=ORIGIN4, port=443, pieces=pieces, pause=pause)["answer"]
+def test_pieces(running, pieces, pause):
+    answer = ask(running, "talk", address=ORIGIN4, port=443, pieces=pieces, pause=pause)["answer"]
     assert answer == "".join(pieces).removeprefix("echo\n")
 
 
-def test_an_urgent_byte_keeps_its_place(rig):
+def test_an_urgent_byte_keeps_its_place(running):
     """As one of the stream (RFC 6093): a byte that only one of inspection and origin sees is a way around."""
-    assert ask(rig, "urgent", address=ORIGIN4, port=443) == {"answer": "abcde"}
+    assert ask(running, "urgent", address=ORIGIN4, port=443) == {"answer": "abcde"}
 
 
-def test_large_upload(rig):
-    assert ask(rig, "upload", address=ORIGIN4, port=443, count=LARGE, patience=LIMIT) == {"intact": True}
+def test_large_upload(running):
+    assert ask(running, "upload", address=ORIGIN4, port=443, count=LARGE, patience=LIMIT) == {"intact": True}
 
 
-def test_large_download(rig):
-    assert ask(rig, "download", address=ORIGIN4, port=443, count=LARGE, patience=LIMIT) == expected(LARGE)
+def test_large_download(running):
+    assert ask(running, "download", address=ORIGIN4, port=443, count=LARGE, patience=LIMIT) == expected(LARGE)
 
 
 @pytest.mark.parametrize("address", [ORIGIN4, pytest.param(ORIGIN6, marks=pytest.mark.offers("ipv6"))])
 @pytest.mark.parametrize("mtu", [1280, 9000])
-def test_small_and_large_segments(rig, cable, address, mtu):
+def test_small_and_large_segments(running, cable, address, mtu):
     """1280 is the least that IPv6 allows (RFC 8200, 5)."""
     cable(mtu)
-    assert ask(rig, "upload", address=address, port=443, count=3_000_000, size=700) == {"intact": True}
-    assert ask(rig, "download", address=address, port=443, count=3_000_000) == expected(3_000_000)
+    assert ask(running, "upload", address=address, port=443, count=3_000_000, size=700) == {"intact": True}
+    assert ask(running, "download", address=address, port=443, count=3_000_000) == expected(3_000_000)
 
 
-def test_a_path_that_takes_small_segments_only(rig, cable):
+def test_a_path_that_takes_small_segments_only(running, cable):
     """What is too large for the path is told back to us (RFC 1191)."""
     cable(1280, only="origin")
-    assert ask(rig, "upload", address=ORIGIN4, port=443, count=1_000_000) == {"intact": True}
+    assert ask(running, "upload", address=ORIGIN4, port=443, count=1_000_000) == {"intact": True}
 
 
 @pytest.fixture

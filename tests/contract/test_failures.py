@@ -12,7 +12,7 @@ from tests.contract.lab import (
     UNREACHABLE4,
     UNREACHABLE6,
 )
-from tests.contract.rig import EVERYTHING, ask
+from tests.contract.rig import ask
 
 pytestmark = pytest.mark.live
 SIX = pytest.mark.offers("ipv6")
@@ -27,29 +27,24 @@ BAD = [
 
 
 @pytest.mark.parametrize(("address", "error"), BAD)
-def test_an_error(rig, address, error):
+def test_an_error(running, address, error):
     """Neither a clean end, which reads as an empty answer, nor silence."""
-    assert ask(rig.lab, "who", address=address, port=443) == {"error": error}
-    rig.start(EVERYTHING)
-    assert ask(rig, "who", address=address, port=443)["error"] in (error, "ECONNRESET")
+    assert ask(running, "who", address=address, port=443)["error"] in (error, "ECONNRESET")
 
 
 @pytest.mark.offers("refusals")
 @pytest.mark.parametrize(("address", "error"), BAD)
-def test_the_same_error(rig, address, error):
-    rig.start(EVERYTHING)
-    assert ask(rig, "who", address=address, port=443) == {"error": error}
+def test_the_same_error(running, address, error):
+    assert ask(running, "who", address=address, port=443) == {"error": error}
 
 
-def test_a_black_hole(rig):
+def test_a_black_hole(running):
     """The application's own patience counts, not ours."""
-    rig.start(EVERYTHING)
-    assert ask(rig, "who", address=BLACKHOLE4, port=443, limit=1.5) == {"error": "timeout"}
-    assert ask(rig, "who", address=ORIGIN4, port=443)["direct"] is False
+    assert ask(running, "who", address=BLACKHOLE4, port=443, limit=1.5) == {"error": "timeout"}
+    assert ask(running, "who", address=ORIGIN4, port=443)["direct"] is False
 
 
-def test_a_black_hole_holds_nobody_else_up(rig):
+def test_a_black_hole_holds_nobody_else_up(running):
     """Many that wait, and one that does not."""
-    rig.start(EVERYTHING)
     targets = [(BLACKHOLE4, 443)] * 9 + [(ORIGIN4, 443)]
-    assert ask(rig, "many", targets=targets, count=30, threads=30, limit=1.5)["right"] == 3
+    assert ask(running, "many", targets=targets, count=30, threads=30, limit=1.5)["right"] == 3

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.contract.lab import ORIGIN4, ORIGIN6, SECOND4
-from tests.contract.rig import EVERYTHING, ask
+from tests.contract.rig import ask
 
 pytestmark = pytest.mark.live
 SHORT = 10_000 if os.environ.get("FULL") else 1_000
@@ -13,21 +13,16 @@ SHORT = 10_000 if os.environ.get("FULL") else 1_000
 LIMIT = SHORT / 50 + 20
 
 
-@pytest.fixture(autouse=True)
-def started(rig):
-    rig.start(EVERYTHING)
-
-
 @pytest.mark.parametrize("threads", [1, 16], ids=["one after the other", "16 at a time"])
-def test_short_connections(rig, threads):
+def test_short_connections(running, threads):
     targets = [(ORIGIN4, 443), (SECOND4, 443), (ORIGIN4, 80), (SECOND4, 80)]
-    if rig.declaration.ipv6:
+    if running.declaration.ipv6:
         targets.append((ORIGIN6, 443))
-    assert ask(rig, "many", LIMIT, targets=targets, count=SHORT, threads=threads) == {"right": SHORT}
-    seen = [each.server for each in rig.seen()]
+    assert ask(running, "many", LIMIT, targets=targets, count=SHORT, threads=threads) == {"right": SHORT}
+    seen = [each.server for each in running.seen()]
     assert {target: seen.count(target) for target in targets} == dict.fromkeys(targets, SHORT // len(targets))
 
 
-def test_open_at_the_same_time(rig):
-    assert ask(rig, "at_once", address=ORIGIN4, port=443, count=400) == {"right": 400}
-    assert len(rig.seen()) == 400
+def test_open_at_the_same_time(running):
+    assert ask(running, "at_once", address=ORIGIN4, port=443, count=400) == {"right": 400}
+    assert len(running.seen()) == 400

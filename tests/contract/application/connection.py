@@ -24,11 +24,11 @@ def connect(address: str, port: int, *, local_port: int = 0, mark: int = 0, limi
     sock.settimeout(limit)
     try:
         if mark:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", mark))
         if local_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("", local_port))
-        if PROXY and address not in DIRECT:
+        if by_proxy(address):
             host, _, proxy_port = PROXY.rpartition(":")
             sock = sock if ":" not in address else _other_family(sock, limit)
             sock.connect((host, int(proxy_port)))
@@ -39,6 +39,11 @@ def connect(address: str, port: int, *, local_port: int = 0, mark: int = 0, limi
         sock.close()
         raise
     return sock
+
+
+def by_proxy(address: str) -> bool:
+    """Does the environment say so?"""
+    return bool(PROXY) and address not in DIRECT
 
 
 def _other_family(sock: socket.socket, limit: float) -> socket.socket:

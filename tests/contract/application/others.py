@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import struct
 import subprocess
 import time
 from typing import Any
@@ -53,3 +54,17 @@ def udp(address: str, port: int, limit: float = 1.0) -> dict[str, Any]:
         except OSError as error:
             said = {"error": errno.errorcode[error.errno]}
         return {**said, "seconds": time.monotonic() - began}
+
+
+def ping(address: str) -> dict[str, Any]:
+    """One echo by ICMP (RFC 792); needs root."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.settimeout(LIMIT)
+        body = struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xffff, 1)
+        total = sum(struct.unpack("!4H", body))
+        checksum = ~((total & 0xffff) + (total >> 16)) & 0xffff
+        sock.sendto(body[:2] + struct.pack("!H", checksum) + body[4:], (address, 0))
+        while True:
+            data, (sender, _) = sock.recvfrom(100)
+            if sender == address and data[20] == 0:
+                return {"answer": "pong"}

@@ -8,18 +8,17 @@ import struct
 import time
 from typing import Any
 
-from connection import CHUNK, LIMIT, connect, rest
+from connection import CHUNK, LIMIT, by_proxy, connect, rest
 
 
 def who(address: str, port: int, limit: float = LIMIT, **socket_options: int) -> dict[str, Any]:
-    """Which origin answers, and is it this socket that it has as its peer?"""
+    """Which origin answers, and did it come there without a proxy?"""
     with connect(address, port, limit=limit, **socket_options) as sock:
-        here = sock.getsockname()[1]
         sock.sendall(b"who\n")
         answer = rest(sock).decode().split()
     if len(answer) != 3:
         return {"answer": "", "error": "ended without an answer"}
-    return {"answer": f"{answer[0].removeprefix('::ffff:')} {answer[1]}", "direct": int(answer[2]) == here}
+    return {"answer": f"{answer[0].removeprefix('::ffff:')} {answer[1]}", "direct": answer[2] == "direct" and not by_proxy(address)}
 
 
 def talk(address: str, port: int, pieces: list[str], pause: float = 0.0, end: bool = True) -> dict[str, Any]:
@@ -142,6 +141,13 @@ def names(address: str, port: int) -> dict[str, Any]:
     with connect(address, port) as sock:
         sock.sendall(b"echo\n")
         return {"peer": sock.getpeername()[:2], "here": sock.getsockname()[0]}
+
+
+def flash(address: str, port: int) -> None:
+    """Connect, speak, and be gone."""
+    sock = connect(address, port)
+    sock.sendall(b"who\n")
+    os._exit(0)
 
 
 def inherited(address: str, port: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Literal
 from certs import stores
 from certs.record import Record, default_folder
 from certs.root import Root
-from proxy import running, selftest
+from proxy import packetcheck, running, selftest
 from proxy.options import state
 from proxy.trust import BUNDLE_VARIABLES, FOLDER_VARIABLE, SYSTEM_BUNDLES
 from redirector import cgroups, release
@@ -72,6 +72,7 @@ def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     """Every check in turn; one that fails in a way of its own is a row, not the end."""
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
         ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
+        ("divert", packets),
         ("cgroup", control_groups), ("mounts", mounts), ("left over", partial(left_over, folder, run_dir)),
         ("root", partial(root, folder)), ("environment", environment), ("self-test", self_test),
     )
@@ -110,6 +111,14 @@ def nftables() -> Iterator[Row]:
         return
     apart(os.CLONE_NEWNET, lambda: Tables().run(ruleset(Plan((80, 443), 8080, exempt_uid=61184), "lockgate_doctor")))
     yield Row("nftables", "ok", "the kernel takes our rules, tried in a network namespace of its own")
+
+
+def packets() -> Iterator[Row]:
+    found = [*packetcheck.library()]
+    if os.geteuid() == 0 and found[0][0] == "ok":
+        apart(os.CLONE_NEWNET, lambda: found.extend(packetcheck.kernel()))
+        found.extend(packetcheck.firewall())
+    yield from (Row("divert", *each) for each in found)
 
 
 def control_groups() -> Iterator[Row]:

@@ -221,7 +221,7 @@ def test_a_stranger_is_not_known_and_one_on_the_lan_not_even_heard(network, inst
 def test_only_one_user_and_not_even_the_quic_of_others(network, install):
     install(replace(PLAN, scope=Scope(uid=APP_UID), exempt_uid=None))
     assert [network.ask(uid=uid) for uid in (APP_UID, 0)] == [DIVERTED, "origin"]
-    script = "exec 3<>/dev/udp/{}/443; echo a >&3; read -t 0.3 -u 3 x; echo b >&3".format(ORIGIN4)
+    script = f"exec 3<>/dev/udp/{ORIGIN4}/443; echo a >&3; read -t 0.3 -u 3 x; echo b >&3"
     refused = {uid: "refused" in network.client.call(subprocess.run, ["bash", "-c", script], capture_output=True,
                                                     text=True, user=uid).stderr for uid in (APP_UID, 0)}
     assert refused == {APP_UID: True, 0: False}

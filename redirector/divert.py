@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from redirector import sockets
 from redirector.flows import MAX_FLOWS
 from redirector.plan import LAN, BackendError, Connection, Declaration, Endpoint, Plan
+from redirector.programs import MODULE, PRIORITIES
 from redirector.wire import Start, encode
 
 #: Seconds for a diverter to start Python and open its handles; 0.4 on an idle machine.
@@ -29,7 +30,7 @@ SILENCE_LIMIT = 1.0
 #: Seconds for one to close its handles when told to, and for `clean`.
 END_LIMIT = 3.0
 #: The kernel gives packets to the higher first. The guard gets what no diverter has taken.
-DIVERT_PRIORITY, GUARD_PRIORITY = 1200, 1100
+DIVERT_PRIORITY, GUARD_PRIORITY = PRIORITIES["divert"], PRIORITIES["guard"]
 #: Bytes of the diverter's report that are read at once.
 _CHUNK = 1 << 16
 _MS_REC_PRIVATE = 0x4000 | 0x40000
@@ -142,11 +143,11 @@ class Divert:
     # -- the diverter
 
     def _run(self, role: str, plan: Plan, existing: Collection[Connection]) -> subprocess.Popen[bytes]:
-        child = self._spawn([], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child = self._spawn([role], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert child.stdin is not None
         assert child.stdout is not None
         ends = [[*c.client, *c.server] for c in existing]
-        order = {"role": role, "existing": ends, "portable": self._portable}
+        order = {"existing": ends, "portable": self._portable}
         start = Start(self._start.instance, self._start.run_dir, plan)
         with contextlib.suppress(OSError):      # it ended; its last line says why
             child.stdin.write(encode(start) + json.dumps(order).encode() + b"\n")
@@ -165,7 +166,7 @@ class Divert:
         return child
 
     def _spawn(self, words: list[str], **more: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-I", "-m", "redirector.diverter", *words], cwd="/",
+        return subprocess.Popen([sys.executable, "-I", "-m", MODULE, *words], cwd="/",
                                 start_new_session=True, preexec_fn=self._enter, **more)
 
     def _hear(self) -> None:

@@ -1,9 +1,9 @@
-"""`python -I -m redirector.diverter`: the process with pydivert's handles, of the backend `divert` and of its guard.
+"""`python -I -m redirector.diverter ROLE`: the process with pydivert's handles, of the backend `divert` or its guard.
 
 It reads a Start and an order, one line each, and answers `ready`, or why not. As `divert` it then reports on standard
 output: an empty line five times a second while it turns packets round, and before the first packet of a flow goes on,
 [client, port, server, port, alias]. It ends, and closes its handles, at the end of its input or at SIGTERM. As `guard`
-it reports nothing, and only SIGTERM ends it. With the argument `clean` it detaches what dead ones left, no more.
+it reports nothing, and only SIGTERM ends it. As `clean` it detaches what dead ones left, no more.
 """
 import json
 import os
@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from redirector import answers, handles, release
+from redirector import answers, handles, programs, release
 from redirector.deciding import Decider
 from redirector.divert import DIVERT_PRIORITY, GUARD_PRIORITY, bind_filter, capture_filter, guard_filter
 from redirector.flows import UDP, Action, Flow, FlowTable, ends_of, protocol
@@ -38,8 +38,8 @@ def note(text: str) -> None:
 class Diverter:
     """Takes packets from a handle and gives them back."""
 
-    def __init__(self, plan: Plan, order: dict[str, Any]) -> None:
-        self._guard = order["role"] == "guard"
+    def __init__(self, plan: Plan, order: dict[str, Any], *, guard: bool) -> None:
+        self._guard = guard
         self._plan, self._portable = plan, order["portable"]
         existing = order["existing"]
         older = None if existing is None else frozenset(((a, p), (b, q)) for a, p, b, q in existing)
@@ -165,17 +165,16 @@ def _refuse_borrowing(plan: Plan, stack: ExitStack) -> None:
     stack.callback(guard.close)
 
 
-def _serve(start: Start, order: dict[str, Any]) -> None:
+def _serve(start: Start, order: dict[str, Any], *, guard: bool) -> None:
     assert start.plan is not None
-    guard = order["role"] == "guard"
     with ExitStack() as stack:
         table = "packets" if guard else "packets of the diverter"
         ends = order["existing"] or []
         record = release.write(start.run_dir, "guard" if guard else "diverter", start.instance, table,
                                start.plan.fail, ends if guard else [])
         stack.callback(record.unlink, missing_ok=True)
-        handles.clean()
-        diverter = Diverter(start.plan, order)
+        _clean()
+        diverter = Diverter(start.plan, order, guard=guard)
         stack.callback(diverter.close)
         if not guard:
             _refuse_borrowing(start.plan, stack)
@@ -191,6 +190,14 @@ def _serve(start: Start, order: dict[str, Any]) -> None:
         diverter.run()
 
 
+def _clean() -> None:
+    """Detach what dead ones left: by pydivert where it remembers them, and else by what they are."""
+    handles.clean()
+    if sys.platform.startswith("linux"):
+        with suppress(OSError):
+            programs.detach()
+
+
 def _watch(diverter: Diverter) -> None:
     """The end of input, or a byte of it, is the end."""
     with suppress(OSError):
@@ -202,14 +209,15 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if sys.argv[1:] == ["clean"]:
-        handles.clean()
+    role = sys.argv[1]
+    if role == "clean":
+        _clean()
         return 0
     lines = sys.stdin.buffer
     try:
         start, order = decode(lines.readline()), json.loads(lines.readline())
         assert isinstance(start, Start)
-        _serve(start, order)
+        _serve(start, order, guard=role == "guard")
     except (OSError, ValueError) as error:
         with suppress(OSError):
             os.write(1, str(error).replace("\n", " ").encode() + b"\n")

@@ -20,6 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+try:
+    from redirector import programs
+except ImportError:     # run as a file: its folder is where modules are looked for
+    import programs  # type: ignore[import-not-found, no-redef]
+
 RUN_DIR = "/run/lockgate"
 #: Seconds that a killed process may take to go; the kernel needs milliseconds.
 END_LIMIT = 5.0
@@ -178,6 +183,8 @@ def main(argv: list[str]) -> int:
     try:
         for record in release(*argv):
             print(f"ended {record}")
+        for program in programs.detach():
+            print(f"detached a program: {program}")
         left = tables()
     except (ValueError, OSError) as error:
         print(f"release: {error}", file=sys.stderr)

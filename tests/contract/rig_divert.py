@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from redirector import handles, wire
+from redirector import handles, programs, wire
 from redirector.divert import Divert
 from redirector.plan import Plan
 from tests.contract.driven import Driven, root_and
@@ -38,5 +38,8 @@ class Rig(Driven):
         return super().redirector_command(wire.encode(replace(message, plan=plan)).rstrip())
 
     def left_of_backend(self) -> list[str]:
-        listing = self.lab.client.sh("tc filter show dev e0 egress; tc filter show dev e0 ingress")
-        return [*super().left_of_backend(), *(line for line in listing.splitlines() if "tc_divert" in line)]
+        """A program whose process is dead lets all pass. When nobody was left alive to detach it, it is no more of a trace
+        than a record of the dead: the next start, or `release`, removes it (tests/live/test_divert.py)."""
+        attached = self.lab.client.call(lambda: list(programs.attached()))
+        alone = not self.lab.client.call(programs.living) and not self.processes()
+        return [*super().left_of_backend(), *([] if alone else map(str, attached))]

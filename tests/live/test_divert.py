@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from redirector import handles, release
-from redirector.divert import GUARD_PRIORITY, SILENCE_LIMIT, Divert
+from redirector.divert import DIVERT_PRIORITY, GUARD_PRIORITY, SILENCE_LIMIT, Divert
 from redirector.existing import existing
 from redirector.plan import BackendError, Scope
 from redirector.wire import Failed, Ready, Start, Stop, encode
@@ -237,8 +237,8 @@ def test_loopback_is_refused_with_the_way_out(network, install):
 
 def test_without_the_right_it_says_so(network, tmp_path):
     command = ["setpriv", "--bounding-set", "-net_admin,-bpf,-sys_admin", "--inh-caps", "-net_admin,-bpf,-sys_admin",
-               sys.executable, "-I", "-m", "redirector.diverter"]
-    order = encode(Start("t", str(tmp_path), PLAN)) + b'{"role": "divert", "existing": [], "portable": false}\n'
+               sys.executable, "-I", "-m", "redirector.diverter", "divert"]
+    order = encode(Start("t", str(tmp_path), PLAN)) + b'{"existing": [], "portable": false}\n'
     done = network.client.call(subprocess.run, command, input=order, capture_output=True, timeout=20)
     assert (done.returncode, b"run as root" in done.stdout, b"Traceback" in done.stderr) == (1, True, False)
 
@@ -330,6 +330,42 @@ def test_the_next_start_takes_over_from_the_guard(network, launch):
     assert isinstance(two.start(SHUT), Ready)
     assert network.ask() == DIVERTED
     assert len([each for each in release.status(str(two.run_dir)) if each.role == "guard"]) == 1
+
+
+def kill_all(launcher):
+    for pid in [launcher.process.pid, *(record.pid for record in release.status(str(launcher.run_dir)))]:
+        os.kill(pid, signal.SIGKILL)
+    launcher.process.wait()
+
+
+@pytest.mark.parametrize("cleaner", ["the next start", "release"])
+def test_what_nobody_was_left_to_detach_lets_pass_and_is_detached_later(network, launch, cleaner):
+    launcher = launch()
+    launcher.start(SHUT)
+    kill_all(launcher)
+    assert wait_for(lambda: network.ask() == "origin", HOLDS + BUSY)
+    assert programs(network) == {DIVERT_PRIORITY, GUARD_PRIORITY}
+    if cleaner == "release":
+        script = str(Path(release.__file__))
+        network.client.call(subprocess.run, ["python3", script, str(launcher.run_dir)], check=True, capture_output=True)
+    else:
+        launcher = launch()
+        launcher.start(PLAN)
+        assert programs(network) == {DIVERT_PRIORITY}
+        assert len(network.client.sh("tc filter show dev e0 egress | grep tc_divert").splitlines()) == 1
+        launcher.send(Stop())
+        launcher.process.wait(BUSY)
+    assert programs(network) == set()
+
+
+def test_those_of_another_that_lives_are_left_alone(network, launch):
+    one, two = launch(), launch()
+    one.start(replace(PLAN, scope=Scope(uid=APP_UID), exempt_uid=None), "one")
+    two.start(replace(PLAN, scope=Scope(uid=APP_UID + 1), exempt_uid=None), "two")
+    two.process.kill()
+    two.process.wait()
+    assert wait_for(lambda: len(release.status(str(one.run_dir))) == 2, BUSY)
+    assert [network.ask(uid=uid) for uid in (APP_UID, APP_UID + 1)] == [DIVERTED, "origin"]
 
 
 @pytest.mark.parametrize("plan", [PLAN, SHUT], ids=["open", "closed"])

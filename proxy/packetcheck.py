@@ -31,9 +31,8 @@ def library() -> Iterator[Finding]:
         return
     yield "ok", "pydivert can be used", ""
     if not divert.bpffs():
-        yield ("warn", "no BPF filesystem on /sys/fs/bpf: each start of divert makes one of its own, and what is left "
-               "when all its processes are killed at once stays attached until the interface goes",
-               "mount -t bpf bpf /sys/fs/bpf")
+        yield ("warn", "no BPF filesystem on /sys/fs/bpf: each start of divert makes one of its own, so that pydivert "
+               "elsewhere on this computer does not know of ours", "mount -t bpf bpf /sys/fs/bpf")
 
 
 def kernel() -> Iterator[Finding]:

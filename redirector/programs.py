@@ -71,7 +71,7 @@ def detach() -> list[Program]:
 
 def living() -> set[str]:
     """The roles that other processes have in this network namespace."""
-    here, roles = os.stat("/proc/self/ns/net").st_ino, set()  # noqa: PTH116
+    here, roles = os.stat("/proc/thread-self/ns/net").st_ino, set()  # noqa: PTH116
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")

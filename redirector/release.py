@@ -9,6 +9,7 @@ its table, as the kernel removes a table with its owner. Exit codes: 0 nothing o
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -20,10 +21,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-try:
-    from redirector import programs
-except ImportError:     # run as a file: its folder is where modules are looked for
-    import programs  # type: ignore[import-not-found, no-redef]
+programs: Any = None
+for _name in ("redirector.programs", "programs"):      # as part of the package, and as a file in its folder
+    with contextlib.suppress(ImportError):
+        programs = programs or importlib.import_module(_name)
 
 RUN_DIR = "/run/lockgate"
 #: Seconds that a killed process may take to go; the kernel needs milliseconds.
@@ -183,7 +184,7 @@ def main(argv: list[str]) -> int:
     try:
         for record in release(*argv):
             print(f"ended {record}")
-        for program in programs.detach():
+        for program in programs.detach() if programs else ():      # without it, they stay and do nothing
             print(f"detached a program: {program}")
         left = tables()
     except (ValueError, OSError) as error:

@@ -93,7 +93,7 @@ class Launcher:
             try:
                 pair.listening = pair.wait_for("listening", LISTEN_LIMIT)
                 plan = self.launch.plan and self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
-                if plan is not None and plan.backend == "divert":
+                if plan is not None and sys.platform == "win32":       # elsewhere the owner of each connection is asked
                     plan = replace(plan, exempt_pid=pair.worker.pid)
                 start = wire.Start(self.launch.instance, self.launch.run_dir, plan)
                 pair.redirector = self._start_redirector(ours, start)

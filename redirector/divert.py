@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, ClassVar
 
-from redirector import sockets
+from redirector import programs, sockets
 from redirector.flows import MAX_FLOWS
 from redirector.plan import LAN, BackendError, Connection, Declaration, Endpoint, Plan
 from redirector.programs import MODULE, PRIORITIES
@@ -29,6 +30,8 @@ START_LIMIT = 10.0
 SILENCE_LIMIT = 1.0
 #: Seconds for one to close its handles when told to, and for `clean`.
 END_LIMIT = 3.0
+#: Seconds for a diverter to notice that its redirector has died.
+ORPHAN_LIMIT = 1.0
 #: The kernel gives packets to the higher first. The guard gets what no diverter has taken.
 DIVERT_PRIORITY, GUARD_PRIORITY = PRIORITIES["divert"], PRIORITIES["guard"]
 #: Bytes of the diverter's report that are read at once.
@@ -92,6 +95,7 @@ class Divert:
         if plan.loopback:
             raise BackendError("divert does not take packets on loopback: capture.loopback needs --capture nftables")
         self._prepare()
+        self._alone()
         self._child = self._run("divert", plan, existing)
         self._heard = time.monotonic()
         if plan.existing == "cut":
@@ -143,7 +147,7 @@ class Divert:
     # -- the diverter
 
     def _run(self, role: str, plan: Plan, existing: Collection[Connection]) -> subprocess.Popen[bytes]:
-        child = self._spawn([role], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child = self._spawn([role, self._start.instance], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert child.stdin is not None
         assert child.stdout is not None
         ends = [[*c.client, *c.server] for c in existing]
@@ -164,6 +168,19 @@ class Divert:
             raise BackendError(answer.decode(errors="replace").strip() or "the diverter ended without a word")
         os.set_blocking(child.stdout.fileno(), False)
         return child
+
+    def _alone(self) -> None:
+        """One that is kept would take our packets, or we its; one whose keeper has died is about to end."""
+        until = time.monotonic() + ORPHAN_LIMIT
+        while others := programs.running("divert", self._start.instance):
+            for pid, kept in others:
+                if kept:
+                    raise BackendError(f"divert is already there (pid {pid}): `lockgate status` says whose it is, "
+                                       "`lockgate stop` or `lockgate release` ends it")
+                if time.monotonic() > until:        # it hangs
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
 
     def _spawn(self, words: list[str], **more: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-I", "-m", MODULE, *words], cwd="/",

@@ -26,6 +26,8 @@ from redirector.wire import Start, decode
 TICK = 0.2
 #: Seconds between two looks for flows that have been silent for too long.
 SWEEP = 5.0
+#: Seconds between two looks whether our programs are still where we attached them: `tc qdisc del` takes them away.
+LOOK = 0.4
 #: Packets taken before the clock is looked at again, so that a flood does not silence us.
 BURST = 64
 
@@ -45,21 +47,25 @@ class Diverter:
         older = None if existing is None else frozenset(((a, p), (b, q)) for a, p, b, q in existing)
         self._decider = Decider(plan, older, guard=self._guard)
         self._flows = FlowTable(plan.listen_port)
+        self._role = "guard" if guard else "divert"
         self._interfaces = _interfaces()
+        self._turn = 0
         self._handle = self._open()
+        self._attached = _attached(self._role)
         self._failed = 0
         self.ended = False
 
     def _open(self) -> handles.Handle:
         rule = guard_filter(self._plan) if self._guard else capture_filter(self._plan)
-        return handles.packets(rule, GUARD_PRIORITY if self._guard else DIVERT_PRIORITY, portable=self._portable)
+        priority = GUARD_PRIORITY if self._guard else DIVERT_PRIORITY
+        return handles.packets(rule, priority + self._turn, portable=self._portable)
 
     def close(self) -> None:
         self._handle.close()
 
     def run(self) -> None:
         """Until `ended`. Raises OSError when the handle breaks, BackendError when a new one cannot be had."""
-        sweep = 0.0
+        sweep = look = 0.0
         while not self.ended:
             now = time.monotonic()
             if now > sweep:
@@ -69,6 +75,11 @@ class Diverter:
                 _report(b"\n")
             if (there := _interfaces()) != self._interfaces:
                 self._reopen(there)
+            elif now > look:
+                look = now + LOOK
+                if not self._attached <= _attached(self._role):
+                    note("somebody has removed our programs from an interface; they are attached again")
+                    self._reopen(there)
             until = now + TICK
             while (left := until - time.monotonic()) > 0 and not self.ended:
                 for _ in range(BURST):
@@ -79,13 +90,13 @@ class Diverter:
     def _reopen(self, interfaces: frozenset[tuple[int, str]]) -> None:
         """A handle holds the interfaces that were there when it was opened: another for those of now, then the old one
         is emptied and closed."""
-        old, self._handle, self._interfaces = self._handle, self._open(), interfaces
-        new = self._handle
-        self._handle = old
+        self._turn ^= 1
+        old, new, self._interfaces = self._handle, self._open(), interfaces
         while length := old.receive(0):
             self._one(length, time.monotonic())
         self._handle = new
         old.close()
+        self._attached = _attached(self._role)
 
     def _one(self, length: int, now: float) -> None:
         handle = self._handle
@@ -145,6 +156,15 @@ def _elsewhere() -> bool:
     with suppress(OSError):
         return os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC  # noqa: PTH116
     return False
+
+
+def _attached(role: str) -> frozenset[tuple[str, int]]:
+    """Interfaces and directions that have programs of this role."""
+    if not sys.platform.startswith("linux"):
+        return frozenset()
+    with suppress(OSError):
+        return frozenset((each.interface, each.ident[2]) for each in programs.attached() if each.role == role)
+    return frozenset()
 
 
 def _refuse_borrowing(plan: Plan, stack: ExitStack) -> None:

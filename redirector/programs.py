@@ -22,7 +22,8 @@ _KIND, _OPTIONS, _BPF_NAME = 1, 2, 7
 _HEADER, _FILTER = struct.Struct("=IHHII"), struct.Struct("=BxxxiIII")
 #: What pydivert calls them, and the preference that it gives a handle: this, less its priority.
 _NAME, _PREFERENCE = b"tc_divert_", 30001
-#: What our processes are started as, and the priorities of their handles (divert.py).
+#: What our processes are started as, and the priorities of their handles (divert.py); by turns the one above, when one
+#: handle takes over from another: pydivert would take the second's programs for the first's.
 MODULE = "redirector.diverter"
 PRIORITIES = {"divert": 1200, "guard": 1100}
 ANSWER_LIMIT = 1.0
@@ -42,7 +43,7 @@ class Program:
 
 def attached() -> Iterator[Program]:
     """All that have the priorities of ours. Raises OSError."""
-    roles = {_PREFERENCE - priority: role for role, priority in PRIORITIES.items()}
+    roles = {_PREFERENCE - priority - turn: role for role, priority in PRIORITIES.items() for turn in (0, 1)}
     for index, name in socket.if_nameindex():
         for parent in _PARENTS:
             for body in _ask(_LIST, _DUMP, index, 0, parent, 0):
@@ -79,6 +80,20 @@ def living() -> set[str]:
             if int(folder.name) != os.getpid() and os.stat(folder / "ns/net").st_ino == here:  # noqa: PTH116
                 roles.add(role)
     return roles
+
+
+def running(role: str, instance: str) -> list[tuple[int, bool]]:
+    """The processes of this role and instance in this network namespace, and whether a redirector still keeps each."""
+    here, found = os.stat("/proc/thread-self/ns/net").st_ino, []  # noqa: PTH116
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if (words[words.index(MODULE) + 1:][:2] == [role, instance]
+                    and os.stat(folder / "ns/net").st_ino == here):  # noqa: PTH116
+                parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+                kept = b"redirector" in Path("/proc", parent, "cmdline").read_bytes().split(b"\0")
+                found.append((int(folder.name), kept))
+    return found
 
 
 def _ask(kind: int, flags: int, index: int, handle: int, parent: int, info: int) -> Iterator[bytes]:

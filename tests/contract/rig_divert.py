@@ -28,15 +28,6 @@ class Rig(Driven):
         """The destination comes with the owner, so both are known, asked for or not."""
         return super().seen() if self._owners else [Seen(each.server) for each in super().seen()]
 
-    def redirector_command(self, start: bytes) -> list[str]:
-        """As the launcher does, which knows the proxy's pid when it makes the plan."""
-        message = wire.decode(start)
-        assert isinstance(message, wire.Start)
-        assert message.plan is not None
-        assert self.proxy is not None
-        plan = replace(message.plan, exempt_pid=self.proxy.pid)
-        return super().redirector_command(wire.encode(replace(message, plan=plan)).rstrip())
-
     def left_of_backend(self) -> list[str]:
         """A program whose process is dead lets all pass. When nobody was left alive to detach it, it is no more of a trace
         than a record of the dead: the next start, or `release`, removes it (tests/live/test_divert.py)."""

@@ -1,19 +1,23 @@
 """`python -I -m redirector [START]`: obeys the control channel on standard input and output (one socket, or two pipes).
 
 Start -> install -> Ready -> heartbeats and look-ups -> Stop, end of input, silence, nonsense or SIGTERM -> remove.
-Start is the channel's first message, or the argument where whoever is at the other end is not to choose the rules.
+Start is the channel's first message, or the argument where whoever is at the other end is not to choose the rules. For
+`hook` a second argument is the number of the inherited descriptor that leads to the keeper of the command.
 SIGINT is ignored: a Ctrl-C goes to the launcher too, which then ends us in order. Exit codes: 0 ended in order (Stop,
 SIGTERM), 1 could not install, 2 the peer broke the protocol, 3 the peer has gone or is hung.
 """
 import os
 import signal
+import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from redirector import owner
 from redirector.channel import Channel, PeerGone
+from redirector.hook import HookSession
 from redirector.plan import BackendError
 from redirector.session import Observation, Session, note
 from redirector.wire import (
@@ -84,7 +88,8 @@ class Questions:
     at once would fill the channel, which counts as a broken peer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, find: Callable[[Lookup], Owner]) -> None:
+        self._find = find
         self._waiting: deque[tuple[float, Lookup]] = deque(maxlen=MAX_QUESTIONS)
 
     def add(self, question: Lookup) -> None:
@@ -97,12 +102,13 @@ class Questions:
         """Answer the oldest."""
         asked, question = self._waiting.popleft()
         late = time.monotonic() - asked > PATIENCE
-        channel.send(Owner(question.id, None) if late else look_up(question))
+        channel.send(Owner(question.id, None) if late else self._find(question))
 
 
-def serve(channel: Channel, session: Session | Observation, limit: float) -> None:
+def serve(channel: Channel, session: Session | Observation | HookSession, limit: float) -> None:
     """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, and ProtocolError."""
-    questions, heard = Questions(), time.monotonic()
+    find = session.look_up if isinstance(session, HookSession) else look_up
+    questions, heard = Questions(find), time.monotonic()
     while True:
         messages = channel.messages(0 if questions.ready(channel) else TICK)
         for message in messages:
@@ -125,10 +131,22 @@ def serve(channel: Channel, session: Session | Observation, limit: float) -> Non
         session.tend_guard()
 
 
+def session_of(start: Start, more: list[str]) -> Session | Observation | HookSession:
+    """Raises BackendError."""
+    match start.plan, more:
+        case None, []:
+            return Observation()
+        case plan, [number] if plan and plan.backend == "hook" and number.isdecimal():
+            return HookSession(plan, socket.socket(fileno=int(number)))
+        case plan, [] if plan and plan.backend != "hook":
+            return Session(start, plan)
+    raise BackendError("hook, and nothing else, needs a keeper's descriptor as the second argument")
+
+
 def run(channel: Channel, arguments: list[str]) -> None:
     """From Start to the end; nothing but a guard is left on return. Raises BackendError, PeerGone, ProtocolError."""
-    start = start_of(arguments, channel)
-    with Session(start, start.plan) if start.plan else Observation() as session:
+    start = start_of(arguments[:1], channel)
+    with session_of(start, arguments[1:]) as session:
         channel.send(session.install())
         serve(channel, session, HEARTBEAT_LIMIT if start.plan else OBSERVED_LIMIT)
 

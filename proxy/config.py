@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`listen`: host and port pairs, port 0 for a free one; `channel`: descriptor of the control channel, if any."""
+    """`listen`: host and port pairs, port 0 for a free one; `channel`: descriptor of the control channel, if any.
+
+    `asks`: the redirector knows where a captured connection was going, not the kernel.
+    """
 
     state: str
     policy: str | None
@@ -14,6 +17,7 @@ class Config:
     listen: list[tuple[str, int]]
     channel: int | None = None
     strict: bool = False                # refuse policy and filter files that others may write: root started us
+    asks: bool = False
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"

@@ -40,6 +40,7 @@ DECODE_ERROR = b"\x15\x03\x01\x00\x02\x02\x32"
 BACKLOG = 1024
 
 type Owner = Callable[[Address, Address], asyncio.Future[Process | None]]
+type Origin = Callable[[Address, Address], asyncio.Future[tuple[Process | None, Address | None]]]
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Door:
     owner: Owner
     explicit: bool                      # clients speak to us as a proxy; else the kernel knows the destination
     bypasses: Bypasses
+    origin: Origin | None = None        # where the redirector knows the destination instead
     own: set[Address] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -117,6 +119,9 @@ class Door:
     async def _arrive(self, client: socket.socket, session: Session) -> bytes:
         """Learn where the client wants to go, what it speaks and who it is; return the bytes read."""
         connection = session.connection
+        if self.origin is not None:
+            connection.process, connection.address = await self._told(self.origin, client)
+            return await self._look(client, session, b"")
         if not self.explicit:
             connection.address = self._original(client)
             owner = self.owner(connection.client, connection.address)
@@ -150,8 +155,19 @@ class Door:
             routes = await explicit.find(*connection.address, own=self.own)
             connection.address, session.routes = routes[0], {routes[0]: routes}
 
+    async def _told(self, origin: Origin, client: socket.socket) -> tuple[Process | None, Address]:
+        """Whose connection it is and where it was going, from the redirector; of a stranger's it knows nothing."""
+        host, port = client.getsockname()[:2]
+        process, address = await origin(destination.peer(client), (destination.plain(host), port))
+        if address is None:
+            log.error("a connection that was not captured came to lockgate and is closed")
+            raise ConnectionError("nobody knows where it was going")
+        return process, self._not_ourselves(address)
+
     def _original(self, client: socket.socket) -> Address:
-        address = destination.original(client)
+        return self._not_ourselves(destination.original(client))
+
+    def _not_ourselves(self, address: Address) -> Address:
         if destination.ours(*address, self.own):
             log.error("a connection came round to lockgate itself and is closed")
             raise ConnectionError("it leads to lockgate itself")

@@ -51,6 +51,9 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "user": (("--user",), {"help": "run the proxy as this user; default: lockgate where it exists, else nobody's uid"}),
     "capture": (("--capture",), {"choices": ("auto", "nftables", "explicit"), "default": "auto",
                                  "help": "by the kernel (needs root), or from clients that know the proxy"}),
+    "run_capture": (("--capture",), {"choices": ("auto", "nftables", "hook", "explicit"), "default": "auto",
+                                     "help": "by the kernel's rules (needs root), by redirecting each connect() (needs "
+                                             "no rights), or by proxy variables; default: the first that works"}),
     "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT", "help": "where the explicit proxy listens"}),
     "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),
     "only_cgroup": (("--only-cgroup",), {"metavar": "PATH", "help": "capture this control group's connections only"}),

@@ -159,6 +159,7 @@ class Worker:
         if self.config.channel is not None:
             self.channel = Channel(socket.socket(fileno=self.config.channel))
             door.owner = self.channel.owner
+            door.origin = self.channel.origin if self.config.asks else None
             self.channel.ready.add_done_callback(
                 lambda done: None if done.cancelled() else self._ready(sockets, authority, **asdict(done.result())))
         for number, act in {signal.SIGTERM: self.stopping.set, signal.SIGINT: self.stopping.set,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from certs.user import User, invoking
 from proxy.launcher import Launch, Launcher
 from proxy.trust import Trust
-from redirector import cgroups, keeper, release
+from redirector import cgroups, release, trial
 from redirector.keeper import Keeper
 from redirector.plan import Plan, Scope
 
@@ -73,13 +73,13 @@ def choose(asked: str, tell: Tell) -> str:
     root = os.geteuid() == 0
     if asked == "nftables" and not root:
         raise ValueError("--capture nftables needs root: sudo lockgate run; --capture hook needs no rights")
-    if asked != "auto" and (asked != "hook" or (why := keeper.obstacle()) is None):
+    if asked != "auto" and (asked != "hook" or (why := trial.obstacle()) is None):
         return asked
     if asked == "hook":
         raise ValueError(f"--capture hook: {why}")
     if root:
         return "nftables"
-    if (why := keeper.obstacle()) is None:
+    if (why := trial.obstacle()) is None:
         tell("capture by hook: what this command and its children connect to is redirected (nftables needs root)")
         return "hook"
     tell(f"capture by proxy variables alone: {why} (nftables needs root)")

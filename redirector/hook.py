@@ -22,11 +22,14 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from redirector import sockets
 from redirector.plan import LAN, BackendError, Connection, Declaration, Endpoint, Plan
 from redirector.wire import Lookup, Owner, Process, Ready
+
+if TYPE_CHECKING:
+    from redirector.supervisor import Supervisor
 
 #: Connections whose destination the proxy has not asked for: it can have that many at once. The oldest are forgotten.
 MAX_KEPT = 10_000
@@ -123,7 +126,18 @@ class Hook:
             raise BackendError("hook cannot fail open: what has its filter cannot connect without it")
         from redirector.supervisor import Supervisor  # Linux only
 
-        threading.Thread(target=Supervisor(plan, self._channel, self._kept).run, daemon=True).start()
+        supervisor = Supervisor(plan, self._channel, self._kept)
+        self._thread = threading.Thread(target=self._answer, args=(supervisor,), daemon=True)
+        self._thread.start()
+
+    def _answer(self, supervisor: "Supervisor") -> None:
+        with suppress(ConnectionError):     # the keeper has gone, and all that it kept
+            supervisor.run()
+
+    def check(self) -> None:
+        """Raises BackendError where nobody answers any more: another redirector is needed."""
+        if not self._thread.is_alive():
+            raise BackendError("nobody answers the calls any more")
 
     def remove(self) -> None:
         with suppress(OSError):     # the thread ends
@@ -151,6 +165,7 @@ class HookSession:
         self._backend.install(self._plan, ())
         return Ready("hook", existing=0, cut=False)
 
-    def tend_guard(self) -> None: ...
+    def tend_guard(self) -> None:
+        self._backend.check()
 
     def end_guard(self) -> None: ...

@@ -13,8 +13,6 @@ holds the listener, calls wait while there is no redirector; when the keeper end
 import contextlib
 import errno
 import os
-import platform
-import select
 import signal
 import socket
 import struct
@@ -25,10 +23,11 @@ from pathlib import Path
 from typing import Self
 
 from redirector import seccomp
-from redirector.seccomp import Listener
 
-#: A question: thread, descriptor, and where an address lies and how long it is. The answer: an error number, the bytes.
-_QUESTION, _ERROR = struct.Struct("=iiQI"), struct.Struct("=i")
+#: A question: thread, descriptor, and where an address lies and how long it is.
+_QUESTION = struct.Struct("=iIQI")
+#: What comes first in a message of the keeper's: an error number, 0 before an answer's bytes, or that it is no answer.
+_HEAD, _LISTENER = struct.Struct("=i"), -1
 #: sizeof(struct sockaddr_storage); connect(2) takes no longer addresses.
 MAX_ADDRESS = 128
 #: pidfd_open(2) with a thread's id, Linux 6.9.
@@ -37,24 +36,14 @@ PIDFD_THREAD = os.O_EXCL
 _GETFD = 438
 #: Seconds for what a command left running to end, once killed.
 KILL_LIMIT = 2.0
-#: Seconds for the trial, which takes some milliseconds.
-TRIAL_LIMIT = 5.0
-#: What the trial's connect() is answered with: an error that no connect() gives (connect(2)).
-_TRIAL = errno.EUCLEAN
-_YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
-#: Of Yama's levels the last that lets a process look into its descendants.
-_DESCENDANTS = 1
 
 
 class Keeper:
-    """For one command. `filter` is called in the child before exec, `serve` when it has been started."""
+    """Of one command, or of several. `filter` is called in a child before exec, `serve` when it has been started."""
 
     def __init__(self) -> None:
-        self._inside, self._outside = socket.socketpair()
-        # eight bytes that outlive a redirector: the id of the last call that one took
-        self._last = os.memfd_create("lockgate-hook")
-        os.ftruncate(self._last, 8)
-        self._listener: int | None = None
+        self.inside, self._outside = socket.socketpair()
+        self._listeners: list[tuple[int, int]] = []
         self._redirector: socket.socket | None = None
         seccomp.prctl(seccomp.PR_SET_CHILD_SUBREAPER, 1)
 
@@ -62,39 +51,49 @@ class Keeper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for end in (self._inside, self._outside, self._redirector):
-            if end is not None:
-                with contextlib.suppress(OSError):      # wakes who reads from it
-                    end.shutdown(socket.SHUT_RDWR)
-                end.close()
-        for descriptor in (self._last, self._listener):
-            if descriptor is not None:
+        for end in (self.inside, self._outside):
+            end.close()
+        self._leave()
+        while self._listeners:
+            for descriptor in self._listeners.pop():
                 os.close(descriptor)
         seccomp.prctl(seccomp.PR_SET_CHILD_SUBREAPER, 0)
 
     def filter(self) -> None:
         """Raises OSError."""
-        socket.send_fds(self._inside, [b"\0"], [seccomp.install()])
+        join(self.inside)
 
     def serve(self) -> None:
-        """Take the listener from the child, and answer redirectors from now on."""
-        self._listener = socket.recv_fds(self._outside, 1, 1)[1][0]
-        self._begin()
+        """Take the listener of the child that was started last, and answer redirectors from now on."""
+        (listener,) = socket.recv_fds(self._outside, 1, 1)[1]
+        last = os.memfd_create("lockgate-hook")     # for the id of the last call that a redirector took
+        os.ftruncate(last, 8)
+        self._listeners.append((listener, last))
+        if self._redirector is not None:
+            _hand_over(self._redirector, listener, last)
+            if len(self._listeners) == 1:
+                self._begin(self._redirector)
 
     def attach(self) -> socket.socket:
         """The end for a new redirector, which takes the place of the one before; to be closed once it is started."""
-        if self._redirector is not None:
-            self._redirector.close()
+        self._leave()
         self._redirector, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._begin()
+        for pair in self._listeners:
+            _hand_over(self._redirector, *pair)
+        if self._listeners:
+            self._begin(self._redirector)
         return theirs
 
-    def _begin(self) -> None:
-        if self._listener is None or self._redirector is None:
-            return
-        with contextlib.suppress(OSError):      # it has gone already
-            socket.send_fds(self._redirector, [b"\0"], [self._listener, self._last])
-        threading.Thread(target=_reach, args=(self._redirector,), daemon=True).start()
+    @staticmethod
+    def _begin(redirector: socket.socket) -> None:
+        """In a thread, which begins after the first command has been forked."""
+        threading.Thread(target=_answer, args=(redirector,), daemon=True).start()
+
+    def _leave(self) -> None:
+        if self._redirector is not None:
+            with contextlib.suppress(OSError):      # wakes the thread that reads from it
+                self._redirector.shutdown(socket.SHUT_RDWR)
+            self._redirector.close()
 
     # -- what the command leaves
 
@@ -121,27 +120,18 @@ def _children() -> set[int]:
 
 # -- looking into a process
 
-def _reach(redirector: socket.socket) -> None:
+def _answer(redirector: socket.socket) -> None:
     with contextlib.suppress(OSError):      # closed: another redirector has come, or it is over
         while question := redirector.recv(_QUESTION.size):
             try:
                 address, descriptor = look(*_QUESTION.unpack(question))
             except OSError as error:
-                redirector.send(_ERROR.pack(error.errno or errno.EIO))
+                redirector.send(_HEAD.pack(error.errno or errno.EIO))
                 continue
-            with contextlib.closing(socket.socket(fileno=descriptor)) as taken:
-                socket.send_fds(redirector, [_ERROR.pack(0) + address], [taken.fileno()])
-
-
-def ask(keeper: socket.socket, tid: int, descriptor: int, place: int, length: int) -> tuple[bytes, int]:
-    """`look`, done by the keeper at the other end. Raises OSError; ConnectionError without a keeper."""
-    keeper.send(_QUESTION.pack(tid, descriptor, place, length))
-    answer, taken, _, _ = socket.recv_fds(keeper, _ERROR.size + MAX_ADDRESS, 1)
-    if not answer:
-        raise ConnectionError("the keeper has gone")
-    if code := _ERROR.unpack_from(answer)[0]:
-        raise OSError(code, os.strerror(code))
-    return answer[_ERROR.size:], taken[0]
+            try:
+                socket.send_fds(redirector, [_HEAD.pack(0) + address], [descriptor])
+            finally:
+                os.close(descriptor)
 
 
 def look(tid: int, descriptor: int, place: int, length: int) -> tuple[bytes, int]:
@@ -194,59 +184,54 @@ def group(tid: int) -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith("Tgid:"))
 
 
-# -- can it be had here?
+# -- between keeper and redirector
 
-def obstacle() -> str | None:
-    """Why connections cannot be redirected by seccomp here, or None."""
-    if platform.system() != "Linux":
-        return "seccomp is Linux's"
-    try:
-        if _YAMA.exists() and int(_YAMA.read_text()) > _DESCENDANTS and os.geteuid() != 0:
-            return "kernel.yama.ptrace_scope keeps processes from looking into their own children"
-        _trial()
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return "this process is under a filter of that kind already"
-        return f"the kernel refuses: {error.strerror}"
-    return None
+def join(keeper: socket.socket) -> None:
+    """Put the filter on this process, and give the listener to the keeper. Raises OSError."""
+    listener = seccomp.install()
+    socket.send_fds(keeper, [b"\0"], [listener])
+    os.close(listener)
 
 
-def _trial() -> None:
-    """One connect() of a child, seen and answered. Raises OSError."""
-    seccomp.machine()
-    inside, outside = socket.socketpair()
-    with inside, outside:
-        child = os.fork()
-        if child == 0:
-            os._exit(_try(inside))
-        inside.close()
-        try:
-            outside.settimeout(TRIAL_LIMIT)
-            said, descriptors, _, _ = socket.recv_fds(outside, _ERROR.size, 1)
-            if not descriptors:
-                raise OSError(code := _ERROR.unpack(said)[0], os.strerror(code))
-            with os.fdopen(descriptors[0], closefd=True):
-                _answer_trial(Listener(descriptors[0]))
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+def _hand_over(redirector: socket.socket, listener: int, last: int) -> None:
+    with contextlib.suppress(OSError):      # it has gone already
+        socket.send_fds(redirector, [_HEAD.pack(_LISTENER)], [listener, last])
 
 
-def _try(inside: socket.socket) -> int:
-    try:
-        listener = seccomp.install()
-        socket.send_fds(inside, [_ERROR.pack(0)], [listener])
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", 9))
-    except OSError as error:
-        inside.send(_ERROR.pack(error.errno or errno.EIO))
-        return 1
+class Link:
+    """The redirector's end."""
 
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self._listeners: list[tuple[int, int]] = []
 
-def _answer_trial(listener: Listener) -> None:
-    if not select.select([listener.descriptor], [], [], TRIAL_LIMIT)[0] or (call := listener.receive()) is None:
-        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-    _, taken = look(call.tid, call.arguments[0], call.arguments[1], call.arguments[2] & 0xFFFFFFFF)
-    os.close(taken)
-    if not listener.answer(call.id, _TRIAL):
-        raise OSError(errno.ENOSYS, "an answer was not taken")
+    def look(self, tid: int, descriptor: int, place: int, length: int) -> tuple[bytes, int]:
+        """`look`, done by the keeper. Raises OSError; ConnectionError without a keeper."""
+        self.channel.send(_QUESTION.pack(tid, descriptor & 0xFFFFFFFF, place, length & 0xFFFFFFFF))
+        while (answer := self._receive()) is None:
+            pass
+        return answer
+
+    def listeners(self) -> list[tuple[int, int]]:
+        """Those that have come, with where each notes its last call; at once if there are any, else waits for one.
+
+        Raises ConnectionError without a keeper.
+        """
+        if not self._listeners:
+            self._receive()
+        came, self._listeners = self._listeners, []
+        return came
+
+    def _receive(self) -> tuple[bytes, int] | None:
+        message, taken, _, _ = socket.recv_fds(self.channel, _HEAD.size + MAX_ADDRESS, 2)
+        if not message:
+            raise ConnectionError("the keeper has gone")
+        (code,) = _HEAD.unpack_from(message)
+        if code in (0, _LISTENER) and not taken:
+            raise OSError(errno.EMFILE, "too many open files here")
+        if code == _LISTENER:
+            self._listeners.append((taken[0], taken[1]))
+            return None
+        if code:
+            raise OSError(code, os.strerror(code))
+        return message[_HEAD.size:], taken[0]

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from redirector import keeper, owner, seccomp, sockets
+from redirector import owner, seccomp, sockets
 from redirector.hook import Kept, destination, rewritten, wanted
+from redirector.keeper import Link, group
 from redirector.plan import Endpoint, Plan
 from redirector.seccomp import Call, Listener
 
@@ -29,8 +30,8 @@ MAX_WAITING = 4096
 TICK = 0.5
 QUIC_PORT = 443
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-# TCP states, net/tcp_states.h: the first byte of TCP_INFO.
-_ESTABLISHED, _CLOSED = 1, 7
+#: TCP_SYN_SENT of net/tcp_states.h: the first byte of TCP_INFO.
+_CONNECTING = 2
 #: SO_COOKIE of <asm-generic/socket.h>: the kernel's number of a socket, which no other ever gets.
 _COOKIE = 57
 
@@ -39,98 +40,110 @@ _COOKIE = 57
 class Waiting:
     """A blocking connect that has begun; `until` is when its SO_SNDTIMEO ends (socket(7))."""
 
+    listener: Listener
     call: Call
     sock: socket.socket
     until: float
 
 
 class Supervisor:
-    """Answers the calls of one listener, which comes through `channel`, from the keeper. One thread."""
+    """Answers the calls of the listeners that come through `channel`, from the keeper. One thread."""
 
     def __init__(self, plan: Plan, channel: socket.socket, kept: Kept) -> None:
-        self._plan, self._channel, self._kept = plan, channel, kept
+        self._plan, self._link, self._kept = plan, Link(channel), kept
+        self._listeners: dict[int, tuple[Listener, mmap.mmap]] = {}
         self._waiting: dict[int, Waiting] = {}
         self._sendto = seccomp.machine().sendto
         #: Sockets whose connect we made, but whose thread was interrupted: it asks again (signal(7), SA_RESTART).
         self._unanswered: OrderedDict[int, None] = OrderedDict()
 
     def run(self) -> None:
-        """Until the tree has ended, or the keeper."""
-        _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 2)
-        if len(descriptors) != 2:
-            return
-        self._listener = Listener(descriptors[0])
-        self._last = mmap.mmap(descriptors[1], 8)
-        self._abandoned()
+        """Until the keeper has gone: raises ConnectionError."""
         self._poll = select.epoll()
-        self._poll.register(descriptors[0], select.EPOLLIN)
+        self._poll.register(self._link.channel, select.EPOLLIN)
         while True:
             for descriptor, events in self._poll.poll(TICK if self._waiting else None):
                 if descriptor in self._waiting:
                     self._arrived(self._waiting[descriptor])
-                elif not events & select.EPOLLIN:       # EPOLLHUP: nobody has the filter any more
-                    return
-                elif (call := self._listener.receive()) is not None:
-                    self._take(call)
+                elif descriptor in self._listeners:
+                    self._heard(descriptor, events)
+                elif descriptor == self._link.channel.fileno():
+                    for pair in self._link.listeners():
+                        self._add(*pair)
             self._expire()
 
-    def _abandoned(self) -> None:
-        """Answer what a redirector before us took and did not: its threads would wait for ever."""
-        if last := int.from_bytes(self._last[:8], "little"):
-            for number in range(last - BEHIND, last + 2):       # it may have died before it wrote down the last one
-                self._listener.answer(number % 2**64, errno.ECONNABORTED)
+    def _add(self, listener: int, last: int) -> None:
+        """A new one, or one that had another redirector before us, which may have died."""
+        noted = mmap.mmap(last, 8)
+        os.close(last)
+        self._listeners[listener] = Listener(listener), noted
+        if before := int.from_bytes(noted[:8], "little"):
+            for number in range(before - BEHIND, before + 2):       # it may not have noted the last one any more
+                self._listeners[listener][0].answer(number % 2**64, errno.ECONNABORTED)
+        self._poll.register(listener, select.EPOLLIN)
 
-    def _take(self, call: Call) -> None:
-        self._last[:8] = call.id.to_bytes(8, "little")
+    def _heard(self, descriptor: int, events: int) -> None:
+        listener, noted = self._listeners[descriptor]
+        if not events & select.EPOLLIN:     # EPOLLHUP: nobody has the filter any more
+            self._poll.unregister(descriptor)       # closing does not: the keeper has it open too
+            del self._listeners[descriptor]
+            os.close(descriptor)
+        elif (call := listener.receive()) is not None:
+            noted[:8] = call.id.to_bytes(8, "little")
+            self._take(listener, call)
+
+    def _take(self, listener: Listener, call: Call) -> None:
         try:
-            self._attend(call)
+            self._attend(listener, call)
+        except ConnectionError:
+            raise
         except OSError as error:
-            self._listener.answer(call.id, error.errno or errno.EACCES)
+            listener.answer(call.id, error.errno or errno.EACCES)
 
-    def _attend(self, call: Call) -> None:
+    def _attend(self, listener: Listener, call: Call) -> None:
         """Answer it, or have it wait. Raises OSError: the call's own error."""
         place, length = call.arguments[4:6] if call.number == self._sendto else call.arguments[1:3]
-        sockaddr, taken = keeper.ask(self._channel, call.tid, call.arguments[0], place, length)
+        sockaddr, taken = self._link.look(call.tid, call.arguments[0], place, length)
         with _closing(taken) as sock:
-            if not self._listener.valid(call):      # the id of a thread that ended may be another's by now
+            if not listener.valid(call):      # the id of a thread that ended may be another's by now
                 return
             if sock.family not in _INTERNET:
-                self._listener.answer(call.id, go_on=True)
+                listener.answer(call.id, go_on=True)
             elif sock.type != socket.SOCK_STREAM:
-                self._datagrams(call, sock, sockaddr)
+                self._datagrams(listener, call, sock, sockaddr)
             elif call.number == self._sendto:       # on a stream the kernel ignores the address
-                self._listener.answer(call.id, go_on=True)
+                listener.answer(call.id, go_on=True)
             else:
-                self._stream(call, sock, sockaddr)
+                self._stream(listener, call, sock, sockaddr)
 
-    def _datagrams(self, call: Call, sock: socket.socket, sockaddr: bytes) -> None:
+    def _datagrams(self, listener: Listener, call: Call, sock: socket.socket, sockaddr: bytes) -> None:
         """QUIC is refused at once, so that programs fall back to TCP."""
         server = destination(sockaddr)
         if self._plan.quic == "reject" and server and server[1] == QUIC_PORT and wanted(self._plan, server[0]):
-            self._listener.answer(call.id, errno.ECONNREFUSED)
+            listener.answer(call.id, errno.ECONNREFUSED)
         elif call.number == self._sendto:
-            self._listener.answer(call.id, go_on=True)
+            listener.answer(call.id, go_on=True)
         else:
-            self._listener.answer(call.id, seccomp.connect(sock.fileno(), sockaddr))
+            listener.answer(call.id, seccomp.connect(sock.fileno(), sockaddr))
 
-    def _stream(self, call: Call, sock: socket.socket, sockaddr: bytes) -> None:
+    def _stream(self, listener: Listener, call: Call, sock: socket.socket, sockaddr: bytes) -> None:
         server = destination(sockaddr)
         if server and server[1] in self._plan.ports and wanted(self._plan, server[0]):
             error, blocking = self._divert(call, sock, sockaddr, (str(server[0]), server[1]))
         else:
             error, blocking = _begin(sock, sockaddr)
         if blocking and error in (errno.EINPROGRESS, errno.EALREADY):
-            if _state(sock) != _ESTABLISHED:
-                self._wait(call, sock)
+            if _state(sock) == _CONNECTING:
+                self._wait(listener, call, sock)
                 return
-            error = 0
-        if not self._listener.answer(call.id, self._first_answer(sock, error)):
+            error = _conclude(sock)
+        if not listener.answer(call.id, self._first_answer(sock, error)):
             self._remember(sock)
 
     def _divert(self, call: Call, sock: socket.socket, sockaddr: bytes, server: Endpoint) -> tuple[int, bool]:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).strip(b"\0"):
             return errno.ENETUNREACH, False         # the proxy is not on that device, and nobody else is to get it
-        process = owner.describe(keeper.group(call.tid))
+        process = owner.describe(group(call.tid))
         with self._kept.lock:
             error, blocking = _begin(sock, rewritten(sockaddr, self._plan.listen_port))
             if error in (0, errno.EINPROGRESS):
@@ -140,29 +153,28 @@ class Supervisor:
 
     # -- blocking connects
 
-    def _wait(self, call: Call, sock: socket.socket) -> None:
+    def _wait(self, listener: Listener, call: Call, sock: socket.socket) -> None:
         if len(self._waiting) >= MAX_WAITING:
             raise OSError(errno.EAGAIN, "too many wait")
         seconds, micros = struct.unpack("=qq", sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
         limit = seconds + micros / 1e6
-        waiting = Waiting(call, sock.dup(), time.monotonic() + limit if limit else float("inf"))
+        waiting = Waiting(listener, call, sock.dup(), time.monotonic() + limit if limit else float("inf"))
         self._waiting[waiting.sock.fileno()] = waiting
         self._poll.register(waiting.sock, select.EPOLLOUT)
 
     def _arrived(self, waiting: Waiting) -> None:
-        """Connected, or not: a second connect() brings the error, and leaves the socket as one that may try again."""
-        failed = _state(waiting.sock) == _CLOSED
-        family = waiting.sock.family.to_bytes(2, "little")      # of the address the kernel looks at nothing else then
-        self._end(waiting, _begin(waiting.sock, family.ljust(28, b"\0"))[0] if failed else 0)
+        if (error := _conclude(waiting.sock)) != errno.EALREADY:
+            self._end(waiting, error)
 
     def _expire(self) -> None:
         now = time.monotonic()
         for waiting in list(self._waiting.values()):
-            if waiting.until < now or not self._listener.valid(waiting.call):
+            if waiting.until < now or not waiting.listener.valid(waiting.call):
                 self._end(waiting, errno.EINPROGRESS)
 
     def _end(self, waiting: Waiting, error: int) -> None:
-        self._listener.answer(waiting.call.id, error)
+        if not waiting.listener.answer(waiting.call.id, error):
+            self._remember(waiting.sock)
         self._poll.unregister(waiting.sock)
         del self._waiting[waiting.sock.fileno()]
         waiting.sock.close()
@@ -204,6 +216,12 @@ def _begin(sock: socket.socket, sockaddr: bytes) -> tuple[int, bool]:
         return seccomp.connect(sock.fileno(), sockaddr), True
     finally:
         fcntl.fcntl(sock, fcntl.F_SETFL, flags)
+
+
+def _conclude(sock: socket.socket) -> int:
+    """The result of a connect() that has ended: as a second one brings it, after which the socket is connected, or one
+    that may try again. Of its address the kernel looks at no more than the family."""
+    return _begin(sock, sock.family.to_bytes(2, "little").ljust(28, b"\0"))[0]
 
 
 def _state(sock: socket.socket) -> int:

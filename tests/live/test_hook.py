@@ -51,7 +51,7 @@ PROGRAMS = {
 @pytest.fixture(scope="module")
 def ran(lab: Lab, user):
     """One run that starts them all; the output of each, and the events."""
-    python, variables, home = user
+    home = user[2]
     for name in ("python", "node", "go", "java"):
         (lab.folder / "www" / name).mkdir()
         (lab.folder / "www" / name / "index.html").write_text(HELLO)

@@ -72,15 +72,21 @@ def wanted(plan: Plan, address: Address) -> bool:
 
 
 def _ours(address: Address) -> bool:
-    """Is it this computer itself? One can bind its own addresses only (ip(7))."""
-    if address.is_loopback:
-        return True
+    """Is it this computer itself? What one sends to oneself comes from there, too."""
+    try:
+        return address.is_loopback or source(address) == address
+    except OSError:
+        return False
+
+
+def source(address: Address) -> Address:
+    """The address that packets to this one would come from. Raises OSError, as connect(2) does, without a way there.
+
+    A datagram socket is connected without a packet.
+    """
     with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((str(address), 0))
-        except OSError:
-            return False
-    return True
+        probe.connect((str(address), 9))
+        return sockets.plain(probe.getsockname()[0])
 
 
 # -- what is known of connections to the proxy
@@ -124,6 +130,8 @@ class Hook:
             raise BackendError("hook captures the tree that it was put on; a user or control group is for nftables")
         if plan.fail == "open":
             raise BackendError("hook cannot fail open: what has its filter cannot connect without it")
+        if plan.existing == "cut":
+            raise BackendError("hook cuts nothing: it begins with its command, which has no connections yet")
         from redirector.supervisor import Supervisor  # Linux only
 
         supervisor = Supervisor(plan, self._channel, self._kept)

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from redirector import owner, seccomp, sockets
-from redirector.hook import Kept, destination, rewritten, wanted
+from redirector.hook import Address, Kept, destination, rewritten, source, wanted
 from redirector.keeper import Link, group
-from redirector.plan import Endpoint, Plan
+from redirector.plan import Plan
 from redirector.seccomp import Call, Listener
 
 #: Calls before the last one that a redirector which died may have left without an answer: the kernel numbers them.
@@ -129,7 +129,7 @@ class Supervisor:
     def _stream(self, listener: Listener, call: Call, sock: socket.socket, sockaddr: bytes) -> None:
         server = destination(sockaddr)
         if server and server[1] in self._plan.ports and wanted(self._plan, server[0]):
-            error, blocking = self._divert(call, sock, sockaddr, (str(server[0]), server[1]))
+            error, blocking = self._divert(call, sock, sockaddr, server)
         else:
             error, blocking = _begin(sock, sockaddr)
         if blocking and error in (errno.EINPROGRESS, errno.EALREADY):
@@ -140,15 +140,17 @@ class Supervisor:
         if not listener.answer(call.id, self._first_answer(sock, error)):
             self._remember(sock)
 
-    def _divert(self, call: Call, sock: socket.socket, sockaddr: bytes, server: Endpoint) -> tuple[int, bool]:
+    def _divert(self, call: Call, sock: socket.socket, sockaddr: bytes,
+                server: tuple[Address, int]) -> tuple[int, bool]:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).strip(b"\0"):
             return errno.ENETUNREACH, False         # the proxy is not on that device, and nobody else is to get it
+        source(server[0])           # without a way there the program must hear so: it may have another address to try
         process = owner.describe(group(call.tid))
         with self._kept.lock:
             error, blocking = _begin(sock, rewritten(sockaddr, self._plan.listen_port))
             if error in (0, errno.EINPROGRESS):
                 host, port = sock.getsockname()[:2]
-                self._kept.add((str(sockets.plain(host)), port), server, process)
+                self._kept.add((str(sockets.plain(host)), port), (str(server[0]), server[1]), process)
         return error, blocking
 
     # -- blocking connects

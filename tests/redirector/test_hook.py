@@ -69,6 +69,7 @@ def test_which_addresses_are_captured(address, changes, expected):
 
 @pytest.mark.parametrize("changes", [
     pytest.param({"fail": "open"}, id="fail open"),
+    pytest.param({"existing": "cut"}, id="cutting"),
     pytest.param({"scope": Scope(uid=5)}, id="a user"),
     pytest.param({"scope": Scope(cgroup="/a")}, id="a control group"),
 ])

@@ -22,7 +22,7 @@ from certs.root import Root
 from proxy import running, selftest
 from proxy.options import state
 from proxy.trust import BUNDLE_VARIABLES, FOLDER_VARIABLE, SYSTEM_BUNDLES
-from redirector import cgroups, release
+from redirector import cgroups, release, trial
 from redirector.nft import Tables
 from redirector.nftables import ruleset
 from redirector.plan import Plan
@@ -71,7 +71,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     """Every check in turn; one that fails in a way of its own is a row, not the end."""
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
-        ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
+        ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables), ("hook", hook),
         ("cgroup", control_groups), ("mounts", mounts), ("left over", partial(left_over, folder, run_dir)),
         ("root", partial(root, folder)), ("environment", environment), ("self-test", self_test),
     )
@@ -110,6 +110,14 @@ def nftables() -> Iterator[Row]:
         return
     apart(os.CLONE_NEWNET, lambda: Tables().run(ruleset(Plan((80, 443), 8080, exempt_uid=61184), "lockgate_doctor")))
     yield Row("nftables", "ok", "the kernel takes our rules, tried in a network namespace of its own")
+
+
+def hook() -> Iterator[Row]:
+    why = trial.obstacle()
+    if why:
+        yield Row("hook", "warn", why, "until then `lockgate run` without root is for programs that honour variables")
+    else:
+        yield Row("hook", "ok", "each connect() of a command can be redirected without rights, by `lockgate run`")
 
 
 def control_groups() -> Iterator[Row]:

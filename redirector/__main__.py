@@ -88,8 +88,8 @@ class Questions:
     at once would fill the channel, which counts as a broken peer.
     """
 
-    def __init__(self, find: Callable[[Lookup], Owner]) -> None:
-        self._find = find
+    def __init__(self, find: Callable[[Lookup], Owner], patience: float) -> None:
+        self._find, self._patience = find, patience
         self._waiting: deque[tuple[float, Lookup]] = deque(maxlen=MAX_QUESTIONS)
 
     def add(self, question: Lookup) -> None:
@@ -101,14 +101,17 @@ class Questions:
     def answer(self, channel: Channel) -> None:
         """Answer the oldest."""
         asked, question = self._waiting.popleft()
-        late = time.monotonic() - asked > PATIENCE
+        late = time.monotonic() - asked > self._patience
         channel.send(Owner(question.id, None) if late else self._find(question))
 
 
 def serve(channel: Channel, session: Session | Observation | HookSession, limit: float) -> None:
     """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, and ProtocolError."""
-    find = session.look_up if isinstance(session, HookSession) else look_up
-    questions, heard = Questions(find), time.monotonic()
+    if isinstance(session, HookSession):        # it knows at once, and without its answer there is no connection
+        questions = Questions(session.look_up, float("inf"))
+    else:
+        questions = Questions(look_up, PATIENCE)
+    heard = time.monotonic()
     while True:
         messages = channel.messages(0 if questions.ready(channel) else TICK)
         for message in messages:

@@ -8,11 +8,13 @@
 
 The keeper is an ancestor of the whole tree (processes whose parent ended are handed to it), which is what the Yama
 module asks of whoever looks into a process (ptrace(2)); a redirector that replaced a dead one is not. As the keeper
-holds the listener, calls wait while there is no redirector; when the keeper ends, the kernel answers them with ENOSYS.
+holds the listener, calls wait a while where there is no redirector, and are then refused; when the keeper ends, the
+kernel answers them with ENOSYS.
 """
 import contextlib
 import errno
 import os
+import select
 import signal
 import socket
 import struct
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Self
 
 from redirector import seccomp
+from redirector.seccomp import Call, Listener
 
 #: A question: thread, descriptor, and where an address lies and how long it is.
 _QUESTION = struct.Struct("=iIQI")
@@ -34,6 +37,12 @@ MAX_ADDRESS = 128
 PIDFD_THREAD = os.O_EXCL
 #: pidfd_getfd(2), the same number everywhere.
 _GETFD = 438
+#: Calls before the last one that a redirector which died may have left without an answer: the kernel numbers them.
+BEHIND = 1 << 14
+#: Seconds that calls wait for a redirector in place of one that has gone; then they are refused until it is there.
+GRACE = 5.0
+#: Seconds between two looks at what waits.
+TICK = 0.1
 #: Seconds for what a command left running to end, once killed.
 KILL_LIMIT = 2.0
 
@@ -45,6 +54,7 @@ class Keeper:
         self.inside, self._outside = socket.socketpair()
         self._listeners: list[tuple[int, int]] = []
         self._redirector: socket.socket | None = None
+        self._lock = threading.Lock()
         seccomp.prctl(seccomp.PR_SET_CHILD_SUBREAPER, 1)
 
     def __enter__(self) -> Self:
@@ -53,10 +63,11 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         for end in (self.inside, self._outside):
             end.close()
-        self._leave()
-        while self._listeners:
-            for descriptor in self._listeners.pop():
-                os.close(descriptor)
+        with self._lock:
+            self._leave()
+            while self._listeners:
+                for descriptor in self._listeners.pop():
+                    os.close(descriptor)
         seccomp.prctl(seccomp.PR_SET_CHILD_SUBREAPER, 0)
 
     def filter(self) -> None:
@@ -67,33 +78,56 @@ class Keeper:
         """Take the listener of the child that was started last, and answer redirectors from now on."""
         (listener,) = socket.recv_fds(self._outside, 1, 1)[1]
         last = os.memfd_create("lockgate-hook")     # for the id of the last call that a redirector took
-        os.ftruncate(last, 8)
-        self._listeners.append((listener, last))
-        if self._redirector is not None:
-            _hand_over(self._redirector, listener, last)
-            if len(self._listeners) == 1:
-                self._begin(self._redirector)
+        with self._lock:
+            self._listeners.append((listener, last))
+            if self._redirector is not None:
+                _hand_over(self._redirector, listener, last)
+                if len(self._listeners) == 1:
+                    self._begin(self._redirector)
 
     def attach(self) -> socket.socket:
         """The end for a new redirector, which takes the place of the one before; to be closed once it is started."""
-        self._leave()
-        self._redirector, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for pair in self._listeners:
-            _hand_over(self._redirector, *pair)
-        if self._listeners:
-            self._begin(self._redirector)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with self._lock:
+            self._leave()
+            self._redirector = ours
+            for pair in self._listeners:
+                _hand_over(ours, *pair)
+            if self._listeners:
+                self._begin(ours)
         return theirs
-
-    @staticmethod
-    def _begin(redirector: socket.socket) -> None:
-        """In a thread, which begins after the first command has been forked."""
-        threading.Thread(target=_answer, args=(redirector,), daemon=True).start()
 
     def _leave(self) -> None:
         if self._redirector is not None:
             with contextlib.suppress(OSError):      # wakes the thread that reads from it
                 self._redirector.shutdown(socket.SHUT_RDWR)
             self._redirector.close()
+            self._redirector = None
+
+    def _begin(self, redirector: socket.socket) -> None:
+        """In a thread, which begins after the first command has been forked."""
+        threading.Thread(target=self._stay, args=(redirector,), daemon=True).start()
+
+    def _stay(self, redirector: socket.socket) -> None:
+        """Answer a redirector's questions; after it has gone, the calls, until there is another."""
+        with contextlib.suppress(OSError):      # closed: it has gone
+            while question := redirector.recv(_QUESTION.size):
+                _answer(redirector, question)
+        until = time.monotonic() + GRACE
+        while self._redirector is redirector:
+            time.sleep(TICK)
+            if time.monotonic() > until:
+                self._refuse(redirector)
+
+    def _refuse(self, last: socket.socket) -> None:
+        with self._lock:        # nobody else takes a call between a look at a listener and its turn
+            for number, noted in self._listeners if self._redirector is last else ():
+                listener, poll = Listener(number), select.poll()
+                give_up(listener, noted)
+                poll.register(number, select.POLLIN)
+                while any(events & select.POLLIN for _, events in poll.poll(0)):
+                    if (call := listener.receive()) is not None:
+                        listener.answer(call.id, errno.ECONNREFUSED)
 
     # -- what the command leaves
 
@@ -120,18 +154,17 @@ def _children() -> set[int]:
 
 # -- looking into a process
 
-def _answer(redirector: socket.socket) -> None:
-    with contextlib.suppress(OSError):      # closed: another redirector has come, or it is over
-        while question := redirector.recv(_QUESTION.size):
-            try:
-                address, descriptor = look(*_QUESTION.unpack(question))
-            except OSError as error:
-                redirector.send(_HEAD.pack(error.errno or errno.EIO))
-                continue
-            try:
-                socket.send_fds(redirector, [_HEAD.pack(0) + address], [descriptor])
-            finally:
-                os.close(descriptor)
+def _answer(redirector: socket.socket, question: bytes) -> None:
+    """Raises OSError, where the redirector has gone."""
+    try:
+        address, descriptor = look(*_QUESTION.unpack(question))
+    except OSError as error:
+        redirector.send(_HEAD.pack(error.errno or errno.EIO))
+        return
+    try:
+        socket.send_fds(redirector, [_HEAD.pack(0) + address], [descriptor])
+    finally:
+        os.close(descriptor)
 
 
 def look(tid: int, descriptor: int, place: int, length: int) -> tuple[bytes, int]:
@@ -196,6 +229,18 @@ def join(keeper: socket.socket) -> None:
 def _hand_over(redirector: socket.socket, listener: int, last: int) -> None:
     with contextlib.suppress(OSError):      # it has gone already
         socket.send_fds(redirector, [_HEAD.pack(_LISTENER)], [listener, last])
+
+
+def note(last: int, call: Call) -> None:
+    """A redirector has taken it."""
+    os.pwrite(last, call.id.to_bytes(8, "little"), 0)
+
+
+def give_up(listener: Listener, last: int) -> None:
+    """Fail what a redirector took and did not answer before it died: its threads would wait for ever."""
+    if before := int.from_bytes(os.pread(last, 8, 0), "little"):
+        for number in range(before - BEHIND, before + 2):       # it may not have noted the last one any more
+            listener.answer(number % 2**64, errno.ECONNABORTED)
 
 
 class Link:

@@ -5,7 +5,6 @@ its thread waits in the kernel and can be interrupted as without us.
 """
 import errno
 import fcntl
-import mmap
 import os
 import select
 import socket
@@ -18,12 +17,10 @@ from dataclasses import dataclass
 
 from redirector import owner, seccomp, sockets
 from redirector.hook import Address, Kept, destination, rewritten, source, wanted
-from redirector.keeper import Link, group
+from redirector.keeper import Link, give_up, group, note
 from redirector.plan import Plan
 from redirector.seccomp import Call, Listener
 
-#: Calls before the last one that a redirector which died may have left without an answer: the kernel numbers them.
-BEHIND = 1 << 14
 #: Blocking connects that wait at once. More are refused, as where there are no ports left.
 MAX_WAITING = 4096
 #: Seconds between two looks at the time that blocking connects have.
@@ -51,7 +48,7 @@ class Supervisor:
 
     def __init__(self, plan: Plan, channel: socket.socket, kept: Kept) -> None:
         self._plan, self._link, self._kept = plan, Link(channel), kept
-        self._listeners: dict[int, tuple[Listener, mmap.mmap]] = {}
+        self._listeners: dict[int, tuple[Listener, int]] = {}
         self._waiting: dict[int, Waiting] = {}
         self._sendto = seccomp.machine().sendto
         #: Sockets whose connect we made, but whose thread was interrupted: it asks again (signal(7), SA_RESTART).
@@ -74,22 +71,19 @@ class Supervisor:
 
     def _add(self, listener: int, last: int) -> None:
         """A new one, or one that had another redirector before us, which may have died."""
-        noted = mmap.mmap(last, 8)
-        os.close(last)
-        self._listeners[listener] = Listener(listener), noted
-        if before := int.from_bytes(noted[:8], "little"):
-            for number in range(before - BEHIND, before + 2):       # it may not have noted the last one any more
-                self._listeners[listener][0].answer(number % 2**64, errno.ECONNABORTED)
+        self._listeners[listener] = Listener(listener), last
+        give_up(self._listeners[listener][0], last)
         self._poll.register(listener, select.EPOLLIN)
 
     def _heard(self, descriptor: int, events: int) -> None:
-        listener, noted = self._listeners[descriptor]
+        listener, last = self._listeners[descriptor]
         if not events & select.EPOLLIN:     # EPOLLHUP: nobody has the filter any more
             self._poll.unregister(descriptor)       # closing does not: the keeper has it open too
             del self._listeners[descriptor]
             os.close(descriptor)
+            os.close(last)
         elif (call := listener.receive()) is not None:
-            noted[:8] = call.id.to_bytes(8, "little")
+            note(last, call)
             self._take(listener, call)
 
     def _take(self, listener: Listener, call: Call) -> None:

@@ -1,6 +1,8 @@
 """The backend `hook` under the contract: every application is started with the filter, by a keeper of the rig's."""
 
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import Popen
@@ -36,7 +38,17 @@ class Rig(Driven):
         self._owners = owners
         with self.keeper.attach() as end:
             self._end = end.fileno()
-            return super().start(plan, owners=owners, cwd=cwd)
+            answer = super().start(plan, owners=owners, cwd=cwd)
+        threading.Thread(target=self._launch, args=(self.redirector,), daemon=True).start()
+        return answer
+
+    def _launch(self, redirector: "Popen[bytes]") -> None:
+        """The launcher is part of it here: nobody else ends the connections of a proxy that hangs."""
+        while self.redirector is redirector:
+            time.sleep(0.1)
+            if redirector.poll() is not None:
+                self.mend()
+                return
 
     def redirector_command(self, start: bytes) -> list[str]:
         return [*super().redirector_command(start), str(self._end)]

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from redirector import keeper
 from redirector.wire import Ready
 from tests.redirector.hooked import Hooked, hooked
 
@@ -227,6 +228,24 @@ def test_calls_wait_for_the_next_redirector(hooked: Hooked):
     hooked.start()
     assert hooked.told().server == ("127.0.0.1", hooked.ports[0])
     assert process.stdout.readline() == "0\n"
+
+
+def test_they_do_not_wait_for_ever(hooked: Hooked, monkeypatch):
+    monkeypatch.setattr(keeper, "GRACE", 0.5)
+    hooked.start()
+    process = hooked.python(FULL + """
+threading.Thread(target=lambda: say("taken", tried(socket.socket().connect, ("127.0.0.1", full)))).start()
+say(0); input(); say("new", tried(socket.create_connection, ("127.0.0.1", origin)))""", stdin=-1)
+    assert process.stdout.readline() == "0\n"
+    time.sleep(0.3)
+    hooked.redirector.kill()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    said = process.communicate(timeout=10)[0]
+    assert '["taken", "ECONNABORTED"]' in said
+    assert '["new", "ECONNREFUSED"]' in said
+    hooked.start()
+    assert hooked.run("say(tried(socket.create_connection, ('127.0.0.1', untouched)))") is None
 
 
 def test_what_a_dead_redirector_left_unanswered_fails(hooked: Hooked):

@@ -40,7 +40,7 @@ _GETFD = 438
 #: Calls before the last one that a redirector which died may have left without an answer: the kernel numbers them.
 BEHIND = 1 << 14
 #: Seconds that calls wait for a redirector in place of one that has gone; then they are refused until it is there.
-GRACE = 5.0
+GRACE = 3.0
 #: Seconds between two looks at what waits.
 TICK = 0.1
 #: Seconds for what a command left running to end, once killed.

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import Popen
@@ -26,6 +25,7 @@ class Rig(Driven):
     declaration = Hook.declaration
     original = "lookup"
     _keeper: Keeper | None = None
+    _launcher: threading.Thread | None = None
     _end: int
 
     @property
@@ -35,20 +35,26 @@ class Rig(Driven):
         return self._keeper
 
     def start(self, plan: Plan, *, owners: bool = False, cwd: str = "/") -> Ready | Failed:
+        self._alone()
         self._owners = owners
         with self.keeper.attach() as end:
             self._end = end.fileno()
             answer = super().start(plan, owners=owners, cwd=cwd)
-        threading.Thread(target=self._launch, args=(self.redirector,), daemon=True).start()
+        self._ended = threading.Event()
+        self._launcher = threading.Thread(target=self._attend, args=(self._ended,), daemon=True)
+        self._launcher.start()
         return answer
 
-    def _launch(self, redirector: "Popen[bytes]") -> None:
+    def _attend(self, ended: threading.Event) -> None:
         """The launcher is part of it here: nobody else ends the connections of a proxy that hangs."""
-        while self.redirector is redirector:
-            time.sleep(0.1)
-            if redirector.poll() is not None:
-                self.mend()
-                return
+        while not ended.wait(0.1):
+            self.mend()
+
+    def _alone(self) -> None:
+        if self._launcher is not None:
+            self._ended.set()
+            self._launcher.join()
+            self._launcher = None
 
     def redirector_command(self, start: bytes) -> list[str]:
         return [*super().redirector_command(start), str(self._end)]
@@ -68,7 +74,12 @@ class Rig(Driven):
     def seen(self) -> list[Seen]:
         return [each if self._owners else Seen(each.server) for each in super().seen()]     # it knows them anyway
 
+    def stop(self) -> None:
+        self._alone()
+        super().stop()
+
     def close(self) -> None:
+        self._alone()
         super().close()
         if self._keeper is not None:
             self._keeper.__exit__()

@@ -4,7 +4,9 @@ As in test_run.py, but nothing here has rights: the namespaces are only there to
 """
 
 import errno
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -238,3 +240,14 @@ def run(lab: Lab, user, *command: object):
     started = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *words(lab, user, *command))
     return running(lab.inside(*started), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                    text=True, env=user[1])
+
+
+def test_a_stranger_gets_no_relay(lab, user):
+    """Nobody knows where a connection wanted to go that was not captured."""
+    with run(lab, user, "sh", "-c", "echo ready; read x") as process:
+        assert process.stdout.readline() == "ready\n"
+        port = re.findall(r"'127\.0\.0\.1', (\d+)\]", json.dumps(lab.events(user[2] / "state")))[-1]
+        done = lab.call("curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}/", "-H", "Host: origin.test")
+        assert (done.returncode in (52, 56), done.stdout) == (True, ""), done.stderr
+        process.stdin.close()
+        assert process.wait(20) == 1

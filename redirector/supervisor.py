@@ -6,6 +6,7 @@ its thread waits in the kernel and can be interrupted as without us.
 import errno
 import fcntl
 import os
+import resource
 import select
 import socket
 import struct
@@ -50,12 +51,15 @@ class Supervisor:
         self._plan, self._link, self._kept = plan, Link(channel), kept
         self._listeners: dict[int, tuple[Listener, int]] = {}
         self._waiting: dict[int, Waiting] = {}
+        self._looks_at = 0.0
         self._sendto = seccomp.machine().sendto
         #: Sockets whose connect we made, but whose thread was interrupted: it asks again (signal(7), SA_RESTART).
         self._unanswered: OrderedDict[int, None] = OrderedDict()
 
     def run(self) -> None:
         """Until the keeper has gone: raises ConnectionError."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * MAX_WAITING)), hard))
         self._poll = select.epoll()
         self._poll.register(self._link.channel, select.EPOLLIN)
         while True:
@@ -163,7 +167,9 @@ class Supervisor:
             self._end(waiting, error)
 
     def _expire(self) -> None:
-        now = time.monotonic()
+        if (now := time.monotonic()) < self._looks_at:
+            return
+        self._looks_at = now + TICK
         for waiting in list(self._waiting.values()):
             if waiting.until < now or not waiting.listener.valid(waiting.call):
                 self._end(waiting, errno.EINPROGRESS)

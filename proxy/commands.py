@@ -76,7 +76,8 @@ def _tell(message: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one command and its children under inspection; its exit code is ours.
 
-    As root, the kernel diverts what it sends, whatever the program; otherwise programs that honour proxy variables.
+    As root, the kernel diverts what it sends; otherwise each connect() is redirected, whatever the program.  Where that
+    cannot be had, programs are told of the proxy by variables.  What is chosen, and why, is said.
 
     example:
       lockgate run -- curl https://example.org/

@@ -22,7 +22,7 @@ from certs.root import Root
 from proxy import packetcheck, running, selftest
 from proxy.options import state
 from proxy.trust import BUNDLE_VARIABLES, FOLDER_VARIABLE, SYSTEM_BUNDLES
-from redirector import cgroups, release
+from redirector import cgroups, release, trial
 from redirector.nft import Tables
 from redirector.nftables import ruleset
 from redirector.plan import Plan
@@ -72,7 +72,7 @@ def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     """Every check in turn; one that fails in a way of its own is a row, not the end."""
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
         ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
-        ("divert", packets),
+        ("divert", packets), ("hook", hook),
         ("cgroup", control_groups), ("mounts", mounts), ("left over", partial(left_over, folder, run_dir)),
         ("root", partial(root, folder)), ("environment", environment), ("self-test", self_test),
     )
@@ -119,6 +119,14 @@ def packets() -> Iterator[Row]:
         apart(os.CLONE_NEWNET, lambda: found.extend(packetcheck.kernel()))
         found.extend(packetcheck.firewall())
     yield from (Row("divert", *each) for each in found)
+
+
+def hook() -> Iterator[Row]:
+    why = trial.obstacle()
+    if why:
+        yield Row("hook", "warn", why, "until then `lockgate run` without root is for programs that honour variables")
+    else:
+        yield Row("hook", "ok", "each connect() of a command can be redirected without rights, by `lockgate run`")
 
 
 def control_groups() -> Iterator[Row]:

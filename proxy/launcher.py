@@ -20,13 +20,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy import confine
 from proxy.config import Config
 from proxy.pair import TICK, Pair
 from redirector import release, wire
 from redirector.plan import Plan, require
+
+if TYPE_CHECKING:
+    from redirector.keeper import Keeper
 
 #: Seconds for the worker to say that it listens: mitmproxy's imports take one or two on a slow machine.
 LISTEN_LIMIT = 30.0
@@ -50,7 +53,7 @@ class Launch:
 
     `readable` are the files that the policy names: the worker, another user, must see them.  `asks`: the worker asks
     the redirector where connections were going; `ports` are local ports for its own connections, where the capture
-    knows it by these.
+    knows it by these; `keeper`: that of the command, for a plan with the backend `hook`.
     """
 
     state: Path
@@ -64,6 +67,7 @@ class Launch:
     readable: Sequence[Path] = ()
     asks: bool = False
     ports: tuple[int, int] | None = None
+    keeper: "Keeper | None" = None
 
 
 class Launcher:
@@ -134,12 +138,19 @@ class Launcher:
         process.stdin.flush()
         return process
 
-    @staticmethod
-    def _start_redirector(channel: socket.socket, start: wire.Start) -> subprocess.Popen[bytes]:
+    def _start_redirector(self, channel: socket.socket, start: wire.Start) -> subprocess.Popen[bytes]:
         """Start is its argument: the worker holds the channel's other end, and could be first to say what it likes."""
         end = channel.fileno()
-        return subprocess.Popen([sys.executable, "-I", "-m", "redirector", wire.encode(start).rstrip()], stdin=end,
-                                stdout=end, cwd="/", start_new_session=True)
+        command: list[str | bytes] = [sys.executable, "-I", "-m", "redirector", wire.encode(start).rstrip()]
+        with contextlib.ExitStack() as given:
+            more = [given.enter_context(self.launch.keeper.attach()).fileno()] if self.launch.keeper else []
+            return subprocess.Popen([*command, *map(str, more)], stdin=end, stdout=end, cwd="/", pass_fds=more,
+                                    start_new_session=True)
+
+    def children(self) -> set[int]:
+        """The processes that are ours to wait for."""
+        pair = (self.pair.worker, self.pair.redirector) if self.pair is not None else ()
+        return {process.pid for process in pair if process is not None}
 
     def root_certificate(self) -> bytes:
         """The root, as PEM.  The worker says where it lies, so no file is read that is not the worker's own.
@@ -162,7 +173,7 @@ class Launcher:
     def stop(self, *, release_guard: bool = True) -> None:
         if self.pair is not None:
             self.pair.stop()
-        if release_guard and self.launch.plan is not None:     # a worker that hung could not say Stop
+        if release_guard and self.root and self.launch.plan is not None:       # a worker that hung could not say Stop
             with contextlib.suppress(ValueError, OSError):
                 release.release(self.launch.run_dir, self.launch.instance)
         if self._claim is not None:

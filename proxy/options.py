@@ -52,8 +52,9 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "capture": (("--capture",), {"choices": ("auto", "nftables", "divert", "explicit"), "default": "auto",
                                  "help": "by the kernel's NAT, by packets (both need root), or from clients that know "
                                          "the proxy; auto says which fits here"}),
-    "run_capture": (("--capture",), {"choices": ("auto", "nftables", "divert", "explicit"), "default": "auto",
-                                     "help": "by the kernel's NAT, by packets (both need root), or by variables"}),
+    "run_capture": (("--capture",), {"choices": ("auto", "nftables", "divert", "hook", "explicit"), "default": "auto",
+                                     "help": "by the kernel's NAT, by packets (both need root), by redirecting each "
+                                             "connect() (needs no rights), or by variables; auto says which fits"}),
     "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT",
                                "help": "where the explicit proxy listens; for divert the port counts"}),
     "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),

@@ -1,12 +1,14 @@
 """`python -I -m redirector [START]`: obeys the control channel on standard input and output (one socket, or two pipes).
 
 Start -> install -> Ready -> heartbeats and look-ups -> Stop, end of input, silence, nonsense or SIGTERM -> remove.
-Start is the channel's first message, or the argument where whoever is at the other end is not to choose the rules.
+Start is the channel's first message, or the argument where whoever is at the other end is not to choose the rules. For
+`hook` a second argument is the number of the inherited descriptor that leads to the keeper of the command.
 SIGINT is ignored: a Ctrl-C goes to the launcher too, which then ends us in order. Exit codes: 0 ended in order (Stop,
 SIGTERM), 1 could not install, 2 the peer broke the protocol, 3 the peer has gone or is hung.
 """
 import os
 import signal
+import socket
 import sys
 import time
 from collections import deque
@@ -15,6 +17,7 @@ from dataclasses import replace
 
 from redirector import owner
 from redirector.channel import Channel, PeerGone
+from redirector.hook import HookSession
 from redirector.plan import BackendError
 from redirector.session import Observation, Session, note
 from redirector.wire import (
@@ -96,9 +99,12 @@ class Questions:
     def ready(self, channel: Channel) -> bool:
         return bool(self._waiting) and not channel.waiting
 
-    def answer(self, channel: Channel, session: Session | Observation) -> None:
+    def answer(self, channel: Channel, session: Session | Observation | HookSession) -> None:
         """Answer the oldest. Raises BackendError when the capture has ended."""
         asked, question = self._waiting.popleft()
+        if isinstance(session, HookSession):        # it knows at once, and without its answer there is no connection
+            channel.send(session.look_up(question))
+            return
         ends = session.original(question.client, question.server)
         server = None if ends is None or ends[1] == question.server else ends[1]
         late = time.monotonic() - asked > (PATIENCE if server is None else PATIENCE_FOR_SERVER)
@@ -106,7 +112,7 @@ class Questions:
         channel.send(found if server is None else replace(found, server=server))
 
 
-def serve(channel: Channel, session: Session | Observation, limit: float) -> None:
+def serve(channel: Channel, session: Session | Observation | HookSession, limit: float) -> None:
     """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, ProtocolError, and BackendError when
     the capture ends by itself."""
     questions, heard = Questions(), time.monotonic()
@@ -132,10 +138,22 @@ def serve(channel: Channel, session: Session | Observation, limit: float) -> Non
         session.tend()
 
 
+def session_of(start: Start, more: list[str]) -> Session | Observation | HookSession:
+    """Raises BackendError."""
+    match start.plan, more:
+        case None, []:
+            return Observation()
+        case plan, [number] if plan and plan.backend == "hook" and number.isdecimal():
+            return HookSession(plan, socket.socket(fileno=int(number)))
+        case plan, [] if plan and plan.backend != "hook":
+            return Session(start, plan)
+    raise BackendError("hook, and nothing else, needs a keeper's descriptor as the second argument")
+
+
 def run(channel: Channel, arguments: list[str]) -> None:
     """From Start to the end; nothing but a guard is left on return. Raises BackendError, PeerGone, ProtocolError."""
-    start = start_of(arguments, channel)
-    with Session(start, start.plan) if start.plan else Observation() as session:
+    start = start_of(arguments[:1], channel)
+    with session_of(start, arguments[1:]) as session:
         channel.send(session.install())
         serve(channel, session, HEARTBEAT_LIMIT if start.plan else OBSERVED_LIMIT)
 

@@ -48,6 +48,13 @@ def find(client: Endpoint, server: Endpoint) -> Process | None:
     return Process(connection.uid, _user(connection.uid), ended=after is None or not after.inode)
 
 
+def describe(pid: int) -> Process | None:
+    """A process that is known by its id, as its connection is being made; None if it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return _read(pid, (_PROC / str(pid)).stat().st_uid)
+    return None
+
+
 def _holder(inode: int, uid: int) -> int | None:
     link, deadline = f"socket:[{inode}]", time.monotonic() + SEARCH_LIMIT
     for pid in _candidates(uid, deadline):

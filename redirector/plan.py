@@ -79,6 +79,7 @@ class Plan:
     any rest of the name) behind which others are whose connections through this computer are captured as well.
     `exempt_ports`, first and last, are local ports that the proxy makes its own connections from, and `exempt_pid` the
     process that alone may bind them (`divert`).
+    `hook` needs no `exempt_uid`: what it captures is the command that it was put on.
     """
 
     ports: tuple[int, ...]
@@ -112,7 +113,8 @@ class Plan:
 
     def _check_exemption(self) -> None:
         if self.exempt_uid is None:
-            require(not self.scope.everything, "exempt_uid: needed when everything is captured, the proxy would be too")
+            require(not self.scope.everything or self.backend == "hook",
+                    "exempt_uid: needed when everything is captured, the proxy would be too")
         else:
             require(is_int(self.exempt_uid, 0, MAX_UID), f"exempt_uid: not a user id: {self.exempt_uid!r}")
             require(self.exempt_uid != self.scope.uid, "exempt_uid: is the captured user, so nothing would be captured")

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import pwd
 import socket
+from collections.abc import Callable
 from functools import lru_cache
 
 from addons.connection import Parent, Process
@@ -33,7 +34,7 @@ class Channel:
         self._sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._decoder, self._pending = wire.Decoder(), b""
-        self._asked: dict[int, asyncio.Future[Process | None]] = {}
+        self._asked: dict[int, Callable[[wire.Owner], None]] = {}
         self._next = 0
         self._heard = self._loop.time()
         self.ready: asyncio.Future[wire.Ready] = self._loop.create_future()
@@ -59,8 +60,8 @@ class Channel:
             case wire.Failed():
                 raise Lost(message.reason)
             case wire.Owner():
-                if (future := self._asked.pop(message.id, None)) and not future.done():
-                    future.set_result(described(message.process))
+                if hear := self._asked.pop(message.id, None):
+                    hear(message)
 
     async def _beat(self) -> None:
         while True:
@@ -99,11 +100,25 @@ class Channel:
 
     def owner(self, client: Address, server: Address) -> asyncio.Future[Process | None]:
         """Ask whose socket it is; the answer is None where the redirector knows none."""
+        return self._ask(client, server, lambda owner: described(owner.process))
+
+    def origin(self, client: Address, server: Address) -> asyncio.Future[tuple[Process | None, Address | None]]:
+        """Ask that, and where a client that is now connected to `server`, our own end, wanted to go; None: nobody
+        knows."""
+        return self._ask(client, server, lambda owner: (described(owner.process), owner.server))
+
+    def _ask[T](self, client: Address, server: Address, read: Callable[[wire.Owner], T]) -> asyncio.Future[T]:
         self._next += 1
-        future = self._asked[self._next] = self._loop.create_future()
-        future.add_done_callback(lambda _, key=self._next: self._asked.pop(key, None))  # type: ignore[misc]
-        if not self._send(wire.Lookup(self._next, client, server)):
-            future.set_result(None)
+        key, future = self._next, self._loop.create_future()
+
+        def hear(owner: wire.Owner) -> None:
+            if not future.done():
+                future.set_result(read(owner))
+
+        self._asked[key] = hear
+        future.add_done_callback(lambda _: self._asked.pop(key, None))
+        if not self._send(wire.Lookup(key, client, server)):
+            hear(wire.Owner(key, None))
         return future
 
     def stop(self) -> None:

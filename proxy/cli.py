@@ -17,7 +17,7 @@ from proxy.options import OPTIONS, UsageError
 #: and `--help` are quick.
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "demo": ("proxy.demo:demo", ()),
-    "run": ("proxy.commands:run", ("policy", "state", "user", "run_dir", "verbose", "command")),
+    "run": ("proxy.commands:run", ("policy", "state", "run_capture", "user", "run_dir", "verbose", "command")),
     "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "forward",
                                        "user", "run_dir", "verbose", "json")),
     "tap": ("proxy.tap:tap", ("policy", "state", "user", "pid", "command")),

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxy import running
+from proxy import ports, running
 from proxy.launcher import Launch, Launcher
 from proxy.options import UsageError, state, uid_of
-from redirector import cgroups
+from redirector import backends, cgroups
 from redirector import release as redirector
 from redirector.plan import Plan, Scope
 
@@ -75,7 +75,8 @@ def _tell(message: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one command and its children under inspection; its exit code is ours.
 
-    As root, the kernel diverts what it sends, whatever the program; otherwise programs that honour proxy variables.
+    As root, the kernel diverts what it sends; otherwise each connect() is redirected, whatever the program.  Where that
+    cannot be had, programs are told of the proxy by variables.  What is chosen, and why, is said.
 
     example:
       lockgate run -- curl https://example.org/
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("no command: lockgate run -- CMD ...")
     policy = _policy(arguments.policy)
     with _refused():
-        return runner.run(_launch(arguments, policy, LOOPBACK), policy.capture, command, _tell)
+        return runner.run(_launch(arguments, policy, LOOPBACK), policy.capture, command, _tell, arguments.capture)
 
 
 def start(arguments: argparse.Namespace) -> int:
@@ -97,27 +98,34 @@ def start(arguments: argparse.Namespace) -> int:
     example:
       sudo lockgate start --policy policy.yaml
       sudo lockgate start --forward docker0
+      sudo lockgate start --capture divert
       lockgate start --capture explicit --listen 127.0.0.1:8080
     """
     policy = _policy(arguments.policy)
-    root = os.geteuid() == 0
-    capture = arguments.capture if arguments.capture != "auto" else "nftables" if root else "explicit"
-    if capture == "nftables" and not root:
-        raise UsageError("capturing other programs' connections needs root: sudo lockgate start, or --capture explicit")
+    with _refused():
+        capture, why = backends.choose(arguments.capture)
     if capture == "nftables" and arguments.listen:
         raise UsageError("--listen is for --capture explicit; captured connections come to a port of their own")
-    if capture == "explicit" and (arguments.only_user or arguments.only_cgroup or arguments.forward):
-        raise UsageError("--only-user, --only-cgroup and --forward are for --capture nftables: clients choose an "
+    if capture == "explicit" and (arguments.only_user or arguments.only_cgroup):
+        raise UsageError("--only-user and --only-cgroup are for --capture nftables or divert: clients choose an "
                          "explicit proxy")
+    if capture != "nftables" and arguments.forward:
+        raise UsageError("--forward is for --capture nftables: only that captures what passes through this computer")
     _check_forwarding(arguments.forward)
     with _refused():
         if running.read(state(arguments), arguments.run_dir):
             raise UsageError(f"it runs already with this state folder: lockgate stop --state {state(arguments)}")
         captured = EVERYWHERE if arguments.forward else LOOPBACK
         launch = _launch(arguments, policy, captured if capture == "nftables" else [arguments.listen or EXPLICIT])
-        if capture == "nftables":
+        if capture == "divert":
+            ports.reflect(launch, arguments.listen)
+        if capture != "explicit":
+            backend = capture
             scope, forward = _scope(arguments), tuple(arguments.forward)
-            launch.plan = lambda port, uid: replace(_plan(policy, scope, port, uid), forward=forward)
+            launch.plan = lambda port, uid: replace(_plan(policy, scope, port, uid), forward=forward, backend=backend,
+                                                    exempt_ports=launch.ports)
+        if arguments.capture == "auto" and not arguments.json:
+            _tell(f"capture by {capture}: {why}")
         return _serve(launch, capture, as_json=arguments.json)
 
 

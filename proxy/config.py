@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`listen`: host and port pairs, port 0 for a free one; `channel`: descriptor of the control channel, if any."""
+    """`listen`: host and port pairs, port 0 for a free one; `channel`: descriptor of the control channel, if any.
+
+    `asks`: the redirector knows where a captured connection was going, not the kernel.  `ports`, first and last: the
+    local ports of our own connections, by which the capture knows us; then our clients come from their servers'
+    addresses (`divert`).
+    """
 
     state: str
     policy: str | None
@@ -14,6 +19,8 @@ class Config:
     listen: list[tuple[str, int]]
     channel: int | None = None
     strict: bool = False                # refuse policy and filter files that others may write: root started us
+    asks: bool = False
+    ports: tuple[int, int] | None = None
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"

@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from proxy import dialled
+from proxy import ports
 
 #: getsockopt(2) names of Linux's netfilter: <linux/netfilter_ipv4.h>, <linux/netfilter_ipv6/ip6_tables.h>.
 SO_ORIGINAL_DST = IP6T_SO_ORIGINAL_DST = 80
@@ -51,6 +51,11 @@ def peer(sock: socket.socket) -> Address:
     """Return address and port of the other end."""
     host, port = sock.getpeername()[:2]
     return plain(host), port
+
+
+def reflected(sock: socket.socket) -> Address:
+    """The client's address, where its packets were turned round: it is our own end's, and the port is the peer's."""
+    return plain(sock.getsockname()[0]), sock.getpeername()[1]
 
 
 def forbidden(address: str, port: int, own: set[Address]) -> str | None:
@@ -125,13 +130,15 @@ def words(error: OSError) -> str:
 
 
 async def _connect(address: Address) -> socket.socket:
-    sock = socket.socket(_family(address[0]), socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        dialled.ours.add(sock, address)
-        await asyncio.get_running_loop().sock_connect(sock, address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    family = _family(address[0])
+    if (own := ports.in_use()) is not None:
+        return await own.connect(family, address)
+    return await ports.connected(socket.socket(family, socket.SOCK_STREAM), address)
+
+
+async def streams(host: str, port: int, **more: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a host by name, as `asyncio.open_connection` does, but from our own ports where we have such."""
+    if ports.in_use() is None:
+        return await asyncio.open_connection(host, port, **more)  # type: ignore[arg-type]
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return await asyncio.open_connection(sock=await dial([(str(entry[4][0]), int(entry[4][1])) for entry in found]))

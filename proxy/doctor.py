@@ -19,10 +19,10 @@ from typing import Literal
 from certs import stores
 from certs.record import Record, default_folder
 from certs.root import Root
-from proxy import running, selftest
+from proxy import packetcheck, running, selftest
 from proxy.options import state
 from proxy.trust import BUNDLE_VARIABLES, FOLDER_VARIABLE, SYSTEM_BUNDLES
-from redirector import cgroups, owner, release
+from redirector import cgroups, owner, release, trial
 from redirector.nft import Tables
 from redirector.nftables import ruleset
 from redirector.plan import Plan
@@ -72,7 +72,7 @@ def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     """Every check in turn; one that fails in a way of its own is a row, not the end."""
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
         ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
-        ("cgroup", control_groups), ("identity", identity), ("mounts", mounts),
+        ("divert", packets), ("hook", hook), ("cgroup", control_groups), ("identity", identity), ("mounts", mounts),
         ("left over", partial(left_over, folder, run_dir)), ("root", partial(root, folder)),
         ("environment", environment), ("self-test", self_test),
     )
@@ -111,6 +111,22 @@ def nftables() -> Iterator[Row]:
         return
     apart(os.CLONE_NEWNET, lambda: Tables().run(ruleset(Plan((80, 443), 8080, exempt_uid=61184), "lockgate_doctor")))
     yield Row("nftables", "ok", "the kernel takes our rules, tried in a network namespace of its own")
+
+
+def packets() -> Iterator[Row]:
+    found = [*packetcheck.library()]
+    if os.geteuid() == 0 and found[0][0] == "ok":
+        apart(os.CLONE_NEWNET, lambda: found.extend(packetcheck.kernel()))
+        found.extend(packetcheck.firewall())
+    yield from (Row("divert", *each) for each in found)
+
+
+def hook() -> Iterator[Row]:
+    why = trial.obstacle()
+    if why:
+        yield Row("hook", "warn", why, "until then `lockgate run` without root is for programs that honour variables")
+    else:
+        yield Row("hook", "ok", "each connect() of a command can be redirected without rights, by `lockgate run`")
 
 
 def control_groups() -> Iterator[Row]:

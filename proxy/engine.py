@@ -94,6 +94,7 @@ class Handler(Transports):
         self._busy = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[commands.RequestWakeup, asyncio.TimerHandle] = {}
+        self.client.peername = session.connection.client       # of a reflected one, the socket has the server's
         self.client.sockname = self.layer.context.server.address = session.connection.address
 
     def run_layer(self, make: Callable[[Any, Session], layer.Layer]) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
 
+from proxy.destination import streams
 from proxy.evidence import Unusable
 
 #: Redirects that are followed, to plain HTTP only; more are a loop.
@@ -72,7 +73,7 @@ async def _exchange(url: SplitResult, limit: int, body: bytes | None, content_ty
                     deadline: asyncio.Timeout) -> bytes | Redirect:
     if url.scheme != "http" or not url.hostname:
         raise ValueError(f"{url.geturl()!r} is not an http:// address")
-    reader, writer = await asyncio.open_connection(url.hostname, url.port or 80, happy_eyeballs_delay=0.25)
+    reader, writer = await streams(url.hostname, url.port or 80, happy_eyeballs_delay=0.25)
     try:
         parser = h11.Connection(h11.CLIENT)
         writer.write(_request(parser, url, body, content_type))

@@ -18,15 +18,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy import confine
 from proxy.config import Config
 from proxy.pair import TICK, Pair
 from redirector import release, wire
 from redirector.plan import Plan, require
+
+if TYPE_CHECKING:
+    from redirector.keeper import Keeper
 
 #: Seconds for the worker to say that it listens: mitmproxy's imports take one or two on a slow machine.
 LISTEN_LIMIT = 30.0
@@ -49,7 +52,9 @@ class Launch:
     """What to start.  `plan` is made once the worker's port is known; None means the explicit door.
 
     `readable` are the files that the policy names: the worker, another user, must see them.  `redirector` is the socket
-    of one that somebody else starts for each connection to it, with a Start of his own (`serving.py`).
+    of one that somebody else starts for each connection to it, with a Start of his own (`serving.py`).  `asks`: the
+    worker asks the redirector where connections were going; `ports` are local ports for its own connections, where the
+    capture knows it by these; `keeper`: that of the command, for a plan with the backend `hook`.
     """
 
     state: Path
@@ -62,6 +67,9 @@ class Launch:
     log_level: str = "WARNING"
     readable: Sequence[Path] = ()
     redirector: Path | None = None
+    asks: bool = False
+    ports: tuple[int, int] | None = None
+    keeper: "Keeper | None" = None
 
 
 class Launcher:
@@ -92,9 +100,11 @@ class Launcher:
             try:
                 pair.listening = pair.wait_for("listening", LISTEN_LIMIT)
                 plan = self.launch.plan and self.launch.plan(pair.listening["listen"][0][1], self.exempt_uid)
+                if plan is not None and sys.platform == "win32":       # elsewhere the owner of each connection is asked
+                    plan = replace(plan, exempt_pid=pair.worker.pid)
                 start = wire.Start(self.launch.instance, self.launch.run_dir, plan)
                 if apart is None:
-                    pair.redirector = self.start_redirector(ours, start)
+                    pair.redirector = self.start_redirector(ours, start, self.launch.keeper)
                 else:
                     theirs.settimeout(READY_LIMIT)
                     theirs.connect(os.fspath(apart))
@@ -114,7 +124,7 @@ class Launcher:
     def _start_worker(self, channel: socket.socket) -> subprocess.Popen[bytes]:
         launch = self.launch
         config = Config(str(launch.state), str(launch.policy) if launch.policy else None, launch.plan is None,
-                        launch.listen, channel.fileno(), strict=self.root)
+                        launch.listen, channel.fileno(), strict=self.root, asks=launch.asks, ports=launch.ports)
         environment = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
         environment["LOCKGATE_LOG"] = launch.log_level
         confined, errors = None, 2
@@ -137,11 +147,20 @@ class Launcher:
         return process
 
     @staticmethod
-    def start_redirector(channel: socket.socket, start: wire.Start) -> subprocess.Popen[bytes]:
+    def start_redirector(channel: socket.socket, start: wire.Start,
+                         keeper: "Keeper | None" = None) -> subprocess.Popen[bytes]:
         """Start is its argument: the worker holds the channel's other end, and could be first to say what it likes."""
         end = channel.fileno()
-        return subprocess.Popen([sys.executable, "-I", "-m", "redirector", wire.encode(start).rstrip()], stdin=end,
-                                stdout=end, cwd="/", start_new_session=True)
+        command: list[str | bytes] = [sys.executable, "-I", "-m", "redirector", wire.encode(start).rstrip()]
+        with contextlib.ExitStack() as given:
+            more = [given.enter_context(keeper.attach()).fileno()] if keeper else []
+            return subprocess.Popen([*command, *map(str, more)], stdin=end, stdout=end, cwd="/", pass_fds=more,
+                                    start_new_session=True)
+
+    def children(self) -> set[int]:
+        """The processes that are ours to wait for."""
+        pair = (self.pair.worker, self.pair.redirector) if self.pair is not None else ()
+        return {process.pid for process in pair if process is not None}
 
     def root_certificate(self) -> bytes:
         """The root, as PEM.  The worker says where it lies, so no file is read that is not the worker's own.
@@ -164,7 +183,7 @@ class Launcher:
     def stop(self, *, release_guard: bool = True) -> None:
         if self.pair is not None:
             self.pair.stop()
-        if release_guard and self.launch.plan is not None:     # a worker that hung could not say Stop
+        if release_guard and self.root and self.launch.plan is not None:       # a worker that hung could not say Stop
             with contextlib.suppress(ValueError, OSError):
                 release.release(self.launch.run_dir, self.launch.instance)
         if self._claim is not None:

@@ -43,6 +43,7 @@ LOOP = "loop"
 BACKLOG = 1024
 
 type Owner = Callable[[Address, Address], asyncio.Future[Process | None]]
+type Origin = Callable[[Address, Address], asyncio.Future[tuple[Process | None, Address | None]]]
 
 
 @dataclass(slots=True)
@@ -56,6 +57,8 @@ class Door:
     owner: Owner
     explicit: bool                      # clients speak to us as a proxy; else the kernel knows the destination
     bypasses: Bypasses
+    origin: Origin | None = None        # where the redirector knows the destination instead
+    reflected: bool = False             # clients come from their servers' addresses (`divert`)
     own: set[Address] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     loops: Loops = field(init=False)
@@ -67,7 +70,8 @@ class Door:
 
     def listen(self, host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        sock = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::" and
+                                    self.reflected)
         sock.setblocking(False)
         self.own.add((destination.plain(sock.getsockname()[0]), sock.getsockname()[1]))
         return sock
@@ -96,7 +100,7 @@ class Door:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)    # an urgent byte is a byte (RFC 6093)
         with client:    # a second close does nothing; a spliced or refused socket is still ours
             try:
-                source = destination.peer(client)
+                source = destination.reflected(client) if self.reflected else destination.peer(client)
             except OSError:     # it has gone already
                 return
             session = Session(Connection(None, explicit.UNKNOWN, source, tls=False), self.rules, self.records,
@@ -129,6 +133,9 @@ class Door:
     async def _arrive(self, client: socket.socket, session: Session) -> bytes:
         """Learn where the client wants to go, what it speaks and who it is; return the bytes read."""
         connection = session.connection
+        if self.origin is not None:
+            connection.process, connection.address = await self._told(self.origin, client)
+            return await self._look(client, session, b"")
         if not self.explicit:
             connection.address = self._original(client)
             owner = self.owner(connection.client, connection.address)
@@ -162,8 +169,19 @@ class Door:
             routes = await explicit.find(*connection.address, own=self.own)
             connection.address, session.routes = routes[0], {routes[0]: routes}
 
+    async def _told(self, origin: Origin, client: socket.socket) -> tuple[Process | None, Address]:
+        """Whose connection it is and where it was going, from the redirector; of a stranger's it knows nothing."""
+        host, port = client.getsockname()[:2]
+        process, address = await origin(destination.peer(client), (destination.plain(host), port))
+        if address is None:
+            log.error("a connection that was not captured came to lockgate and is closed")
+            raise ConnectionError("nobody knows where it was going")
+        return process, self._not_ourselves(address)
+
     def _original(self, client: socket.socket) -> Address:
-        address = destination.original(client)
+        return self._not_ourselves(destination.original(client))
+
+    def _not_ourselves(self, address: Address) -> Address:
         if destination.ours(*address, self.own):
             log.error("a connection came round to lockgate itself and is closed")
             raise ConnectionError("it leads to lockgate itself")

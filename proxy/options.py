@@ -66,9 +66,14 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
                                      "~/.local/state/lockgate for others"}),
     "run_dir": (("--run-dir",), {"default": "/run/lockgate", "metavar": "DIR", "help": "records of what runs as root"}),
     "user": (("--user",), {"help": "run the proxy as this user; default: lockgate where it exists, else nobody's uid"}),
-    "capture": (("--capture",), {"choices": ("auto", "nftables", "explicit"), "default": "auto",
-                                 "help": "by the kernel (needs root), or from clients that know the proxy"}),
-    "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT", "help": "where the explicit proxy listens"}),
+    "capture": (("--capture",), {"choices": ("auto", "nftables", "divert", "explicit"), "default": "auto",
+                                 "help": "by the kernel's NAT, by packets (both need root), or from clients that know "
+                                         "the proxy; auto says which fits here"}),
+    "run_capture": (("--capture",), {"choices": ("auto", "nftables", "divert", "hook", "explicit"), "default": "auto",
+                                     "help": "by the kernel's NAT, by packets (both need root), by redirecting each "
+                                             "connect() (needs no rights), or by variables; auto says which fits"}),
+    "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT",
+                               "help": "where the explicit proxy listens; for divert the port counts"}),
     "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),
     "only_cgroup": (("--only-cgroup",), {"metavar": "PATH", "help": "capture this control group's connections only"}),
     "forward": (("--forward",), {"action": "append", "default": [], "metavar": "IFACE",

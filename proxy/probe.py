@@ -12,8 +12,7 @@ from collections import OrderedDict
 
 from OpenSSL import SSL
 
-from proxy import dialled
-from proxy.destination import Address, words
+from proxy.destination import Address, dial, words
 from proxy.origins import Origins
 from proxy.upstream import tolerated
 
@@ -76,12 +75,8 @@ class Probe:
         return answer
 
     async def _meet(self, address: Address, name: str) -> str | None:
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)
-            dialled.ours.add(sock, address)
-            origin = self._origins.connect(name)
-            await asyncio.get_running_loop().sock_connect(sock, address)
+        origin = self._origins.connect(name)
+        with await dial([address]) as sock:
             failure = await _handshake(sock, origin)
             with contextlib.suppress(OSError, SSL.Error):
                 origin.shutdown()               # close_notify (RFC 8446, 6.1)

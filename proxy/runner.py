@@ -1,8 +1,8 @@
 """`lockgate run -- CMD`: one command and its children under inspection; trust and capture for it alone, undone after.
 
 As root: a control group of its own, whose connections the kernel diverts, and a mount namespace in which the system
-trusts our root; the command itself runs as the user who called.  Otherwise: proxy and trust variables, which reach the
-programs that honour them.
+trusts our root; the command itself runs as the user who called.  Otherwise `hook`, by which its connections are
+redirected as well, and trust variables; where that cannot be had, proxy variables, which programs may honour.
 """
 
 import contextlib
@@ -16,14 +16,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from certs.user import User, invoking
+from proxy import ports
 from proxy.launcher import Launch, Launcher
 from proxy.options import uid_of
 from proxy.trust import Trust
-from redirector import cgroups, release
-from redirector.plan import Plan, Scope
+from redirector import backends, cgroups, release, trial
+from redirector.keeper import Keeper
+from redirector.plan import BackendName, Plan, Scope
 
 if TYPE_CHECKING:
     from proxy.schema import Capture
@@ -46,24 +48,43 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 KILL_LIMIT = 2.0
 
 type Tell = Callable[[str], None]
+type Wanted = backends.Capture | Literal["auto"]
 
 
-def run(launch: Launch, capture: "Capture", command: list[str], tell: Tell) -> int:
+def run(launch: Launch, capture: "Capture", command: list[str], tell: Tell,
+        how: Wanted = "auto") -> int:
     """Run the command under inspection and return its exit code (128 and the signal's number where one ended it).
 
-    Raises OSError or ValueError for what stands in the way.
+    `how` is a backend's name, or `auto`.  Raises OSError or ValueError for what stands in the way.
     """
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"{command[0]}: no such program")
     for number in ENDING:       # tidy up, also before the command is there to have them
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    user = invoking()
+    user, chosen = invoking(), choose(how, tell)
     with tempfile.TemporaryDirectory(prefix="lockgate-run-", ignore_cleanup_errors=True) as name:
         trust = Trust(Path(name), user)
         command = own_profile(command, trust.own / "profile", tell)
-        if os.geteuid() == 0:
-            return _captured(launch, capture, command, trust, tell)
+        if chosen in ("nftables", "divert"):
+            return _captured(launch, capture, command, trust, tell, "divert" if chosen == "divert" else "nftables")
+        if chosen == "hook":
+            return _hooked(launch, capture, command, trust, tell)
         return _through_variables(launch, command, trust, tell)
+
+
+def choose(asked: Wanted, tell: Tell) -> str:
+    """By which backend; without root it is told why.  Raises ValueError for one that cannot be had."""
+    if asked == "hook":
+        if why := trial.obstacle():
+            raise ValueError(f"--capture hook: {why}")
+        return "hook"
+    if asked != "auto" or os.geteuid() == 0:
+        return backends.choose(asked)[0]
+    if (why := trial.obstacle()) is None:
+        tell("capture by hook: what this command and its children connect to is redirected (nftables needs root)")
+        return "hook"
+    tell(f"capture by proxy variables alone: {why} (nftables needs root)")
+    return "explicit"
 
 
 def own_profile(command: list[str], profile: Path, tell: Tell) -> list[str]:
@@ -75,8 +96,14 @@ def own_profile(command: list[str], profile: Path, tell: Tell) -> list[str]:
     return [command[0], *(word.format(profile) for word in option), *command[1:]]
 
 
-def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Trust, tell: Tell) -> int:
-    with _group() as group, _serving(launch, capture, group) as launcher:
+def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Trust, tell: Tell,
+              backend: BackendName) -> int:
+    if backend == "divert":
+        ports.reflect(launch)
+    with _group() as group, _serving(launch, lambda port, _: Plan(
+            capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic, capture.fail, capture.loopback,
+            capture.lan, "report", backend, exempt_ports=launch.ports, encrypted_dns=capture.encrypted_dns,
+            quic_users=tuple(map(uid_of, capture.quic_users)))) as launcher:
         _trust(launcher, trust)
         user = trust.user
         environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
@@ -86,15 +113,49 @@ def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Tru
             def become() -> None:
                 (group / "cgroup.procs").write_text(str(os.getpid()))
                 trust.enter(databases)
-                if user.uid != 0:
-                    os.initgroups(pwd.getpwuid(user.uid).pw_name, user.gid)
-                    os.setresgid(user.gid, user.gid, user.gid)
-                    os.setresuid(user.uid, user.uid, user.uid)
+                _become(user)
 
             try:
                 return _attend(command, environment, launcher, tell, become)
             finally:
                 _end(group)
+
+
+def _become(user: User) -> None:
+    """In a child before exec, as root."""
+    if user.uid != 0:
+        os.initgroups(pwd.getpwuid(user.uid).pw_name, user.gid)
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
+
+
+def _hooked(launch: Launch, capture: "Capture", command: list[str], trust: Trust, tell: Tell) -> int:
+    """By seccomp: needs no rights; has root's kind of trust where root starts it."""
+    if capture.fail == "open":
+        tell("`capture.fail: open` does not hold here: without the proxy this command cannot connect")
+    root = os.geteuid() == 0
+    if not root:
+        _warn_browser(command, tell)
+    with Keeper() as kept, contextlib.ExitStack() as given:
+        launch.keeper, launch.asks = kept, True
+        launcher = given.enter_context(_serving(launch, lambda port, _: Plan(
+            capture.ports, port, None, Scope(), capture.quic, "closed", capture.loopback, capture.lan, "report",
+            "hook", encrypted_dns=capture.encrypted_dns, quic_users=tuple(map(uid_of, capture.quic_users)))))
+        _trust(launcher, trust)
+        environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
+        environment = trust.variables(environment) | (_account(trust.user) if root else {})
+        databases = given.enter_context(trust.databases(tell)) if root else {}
+
+        def become() -> None:
+            if root:
+                trust.enter(databases)
+                _become(trust.user)
+            kept.filter()
+
+        try:
+            return _attend(command, environment, launcher, tell, become, kept)
+        finally:
+            kept.end(launcher.children())
 
 
 def _trust(launcher: Launcher, trust: Trust) -> None:
@@ -103,12 +164,8 @@ def _trust(launcher: Launcher, trust: Trust) -> None:
 
 
 @contextlib.contextmanager
-def _serving(launch: Launch, capture: "Capture", group: Path) -> Iterator[Launcher]:
-    launch.instance = f"run_{os.getpid()}"
-    launch.plan = lambda port, _: Plan(capture.ports, port, None, Scope(cgroup=f"/{group.name}"), capture.quic,
-                                       capture.fail, capture.loopback, capture.lan, "report",
-                                       quic_users=tuple(map(uid_of, capture.quic_users)),
-                                       encrypted_dns=capture.encrypted_dns)
+def _serving(launch: Launch, plan: Callable[[int, int | None], Plan]) -> Iterator[Launcher]:
+    launch.instance, launch.plan = f"run_{os.getpid()}", plan
     launcher = Launcher(launch)
     try:
         launcher.start()
@@ -152,8 +209,7 @@ def _end(group: Path) -> None:
 
 
 def _through_variables(launch: Launch, command: list[str], trust: Trust, tell: Tell) -> int:
-    if Path(command[0]).name in PROFILES:
-        tell("without root, a browser trusts what its own database does: lockgate ca install --stores nss")
+    _warn_browser(command, tell)
     launcher = Launcher(launch)
     try:
         ready = launcher.start().ready
@@ -166,8 +222,13 @@ def _through_variables(launch: Launch, command: list[str], trust: Trust, tell: T
         launcher.stop()
 
 
+def _warn_browser(command: list[str], tell: Tell) -> None:
+    if Path(command[0]).name in PROFILES:
+        tell("without root, a browser trusts what its own database does: lockgate ca install --stores nss")
+
+
 def _attend(command: list[str], environment: dict[str, str], launcher: Launcher, tell: Tell,
-            become: Callable[[], None] | None = None) -> int:
+            become: Callable[[], None] | None = None, kept: Keeper | None = None) -> int:
     """Start the command and wait for it: it has the terminal and its signals.  A proxy that dies is replaced."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)      # not SIG_IGN, which the command would inherit
@@ -175,6 +236,8 @@ def _attend(command: list[str], environment: dict[str, str], launcher: Launcher,
     for number in ENDING:
         signal.signal(number, lambda number, _: early.append(number))
     process = subprocess.Popen(command, env=environment, preexec_fn=become)
+    if kept is not None:
+        kept.serve()
     for number in ENDING:
         signal.signal(number, lambda number, _: process.send_signal(number))
     for each in early:          # came while the command was being started
@@ -184,5 +247,10 @@ def _attend(command: list[str], environment: dict[str, str], launcher: Launcher,
         if message["type"] in ("restarting", "restart-failed", "reload-failed"):
             tell(f"{message['type']}: {message.get('reason') or message.get('errors')}")
 
-    launcher.supervise(hear, lambda: process.poll() is not None)
+    def ended() -> bool:
+        if kept is not None:
+            kept.reap(launcher.children() | {process.pid})
+        return process.poll() is not None
+
+    launcher.supervise(hear, ended)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode

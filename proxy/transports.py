@@ -12,7 +12,7 @@ from mitmproxy import options
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server
 
-from proxy.destination import dial, peer, words
+from proxy.destination import dial, peer, streams, words
 from proxy.session import Session
 
 #: Bytes read at once.
@@ -156,7 +156,7 @@ class Transports(server.LiveConnectionHandler):
         connection.timestamp_start = time.time()
         host, port = connection.address[:2]
         if (addresses := self.session.routes.get((host, port))) is None:
-            return await asyncio.open_connection(host, port)
+            return await streams(host, port)
         sock = await dial(addresses)
         if self.session.find is None:       # events say where it went; the others' connection has no one origin
             self.session.connection.address = peer(sock)

@@ -26,7 +26,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.master import Master
 
 from certs.authority import Authority, AuthorityError
-from proxy import deadline
+from proxy import deadline, ports
 from proxy.bypass import Bypasses
 from proxy.chain import Chain
 from proxy.channel import Channel, Lost, own_lookup
@@ -154,11 +154,15 @@ class Worker:
         bypasses = Bypasses(self.probe, Pins(self.state))
         table = hooks(Tls(authority, self.origins), bypasses)
         door = Door(opts, table, lambda: self.rules, self.records, own_lookup, self.config.explicit, bypasses)
+        if self.config.ports is not None:
+            ports.use(self.config.ports)
+            door.reflected = True
         sockets = self._listen(door)
         say(type="listening", listen=[s.getsockname()[:2] for s in sockets], ca=str(authority.pem_path))
         if self.config.channel is not None:
             self.channel = Channel(socket.socket(fileno=self.config.channel))
             door.owner = self.channel.owner
+            door.origin = self.channel.origin if self.config.asks else None
             self.channel.ready.add_done_callback(
                 lambda done: None if done.cancelled() else self._ready(sockets, authority, **asdict(done.result())))
         for number, act in {signal.SIGTERM: self.stopping.set, signal.SIGINT: self.stopping.set,
@@ -247,6 +251,7 @@ def main() -> int:
     _prepare()
     fields: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     fields["listen"] = [tuple(pair) for pair in fields["listen"]]
+    fields["ports"] = fields["ports"] and tuple(fields["ports"])
 
     async def serve() -> int:
         return await Worker(Config(**fields)).run()

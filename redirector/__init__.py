@@ -7,6 +7,8 @@ imported.
     wire.py       the control channel: messages, encode, Decoder
     plan.py       what to capture, and what a backend must be able to do
     nftables.py   the Linux backend: rule text, install, remove         nft.py      libnftables, the owner of a table
+    hook.py       connect() of one command redirected without rights, with supervisor.py and seccomp.py; the launcher's
+                  part is keeper.py, trial.py
     guard.py      the process that holds the refusing rules for `fail: closed`
     conntrack.py  forgets what the kernel remembers of connections that are over
     sockets.py    which TCP sockets exist (netlink sock_diag)           owner.py    which process owns one

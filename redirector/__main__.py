@@ -1,19 +1,23 @@
 """`python -I -m redirector [START]`: obeys the control channel on standard input and output (one socket, or two pipes).
 
 Start -> install -> Ready -> heartbeats and look-ups -> Stop, end of input, silence, nonsense or SIGTERM -> remove.
-Start is the channel's first message, or the argument where whoever is at the other end is not to choose the rules.
+Start is the channel's first message, or the argument where whoever is at the other end is not to choose the rules. For
+`hook` a second argument is the number of the inherited descriptor that leads to the keeper of the command.
 SIGINT is ignored: a Ctrl-C goes to the launcher too, which then ends us in order. Exit codes: 0 ended in order (Stop,
 SIGTERM), 1 could not install, 2 the peer broke the protocol, 3 the peer has gone or is hung.
 """
 import os
 import signal
+import socket
 import sys
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 
 from redirector import owner
 from redirector.channel import Channel, PeerGone
+from redirector.hook import HookSession
 from redirector.plan import BackendError
 from redirector.session import Observation, Session, note
 from redirector.wire import (
@@ -39,6 +43,8 @@ OBSERVED_LIMIT = 5.0
 MAX_QUESTIONS = 10_000
 #: Seconds that a look-up may have waited: the proxy has gone on without the answer, so the search is spared.
 PATIENCE = 0.5
+#: The same where the proxy needs the destination from us: many at once must all have that in time.
+PATIENCE_FOR_SERVER = 0.2
 #: Seconds between two looks at the guard and at the clock.
 TICK = 0.2
 
@@ -93,15 +99,22 @@ class Questions:
     def ready(self, channel: Channel) -> bool:
         return bool(self._waiting) and not channel.waiting
 
-    def answer(self, channel: Channel) -> None:
-        """Answer the oldest."""
+    def answer(self, channel: Channel, session: Session | Observation | HookSession) -> None:
+        """Answer the oldest. Raises BackendError when the capture has ended."""
         asked, question = self._waiting.popleft()
-        late = time.monotonic() - asked > PATIENCE
-        channel.send(Owner(question.id, None) if late else look_up(question))
+        if isinstance(session, HookSession):        # it knows at once, and without its answer there is no connection
+            channel.send(session.look_up(question))
+            return
+        ends = session.original(question.client, question.server)
+        server = None if ends is None or ends[1] == question.server else ends[1]
+        late = time.monotonic() - asked > (PATIENCE if server is None else PATIENCE_FOR_SERVER)
+        found = Owner(question.id, None) if late or ends is None else look_up(Lookup(question.id, *ends))
+        channel.send(found if server is None else replace(found, server=server))
 
 
-def serve(channel: Channel, session: Session | Observation, limit: float) -> None:
-    """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, and ProtocolError."""
+def serve(channel: Channel, session: Session | Observation | HookSession, limit: float) -> None:
+    """Answer until Stop. Raises PeerGone, also after `limit` seconds of silence, ProtocolError, and BackendError when
+    the capture ends by itself."""
     questions, heard = Questions(), time.monotonic()
     while True:
         messages = channel.messages(0 if questions.ready(channel) else TICK)
@@ -121,14 +134,27 @@ def serve(channel: Channel, session: Session | Observation, limit: float) -> Non
         elif time.monotonic() - heard > limit:      # and nothing waits to be read: it was they who were late, not we
             raise PeerGone(f"no sign of life for {limit:.0f} s")
         if questions.ready(channel):
-            questions.answer(channel)
-        session.tend_guard()
+            questions.answer(channel, session)
+        session.tend()
+
+
+def session_of(start: Start, more: list[str]) -> Session | Observation | HookSession:
+    """Raises BackendError."""
+    match start.plan, more:
+        case None, []:
+            return Observation()
+        case plan, [number] if plan and plan.backend == "hook" and number.isdecimal():
+            return HookSession(plan, socket.socket(fileno=int(number)))
+        case plan, [] if plan and plan.backend != "hook":
+            return Session(start, plan)
+    raise BackendError("hook, and nothing else, needs a keeper's descriptor as the second argument")
 
 
 def run(channel: Channel, arguments: list[str]) -> None:
     """From Start to the end; nothing but a guard is left on return. Raises BackendError, PeerGone, ProtocolError."""
-    start = start_of(arguments, channel)
-    with owner.watching() as hindrance, Session(start, start.plan) if start.plan else Observation() as session:
+    start = start_of(arguments[:1], channel)
+    hooked = start.plan is not None and start.plan.backend == "hook"     # there each call says whose it is
+    with nullcontext() if hooked else owner.watching() as hindrance, session_of(start, arguments[1:]) as session:
         if hindrance:
             note(f"the processes of connections are searched in /proc: {hindrance}")
         channel.send(session.install())

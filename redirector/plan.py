@@ -82,6 +82,9 @@ class Plan:
     those destinations too. `backend` says by which technique. `quic_users` are those whose UDP 443 is let go even so,
     `encrypted_dns` decides DNS over TLS and QUIC (port 853). `forward` are the interfaces (a star at the end for
     any rest of the name) behind which others are whose connections through this computer are captured as well.
+    `exempt_ports`, first and last, are local ports that the proxy makes its own connections from, and `exempt_pid` the
+    process that alone may bind them (`divert`).
+    `hook` needs no `exempt_uid`: what it captures is the command that it was put on.
 
     `own_server` is for any server in the proxy's place: whatever process listens there is exempt, and its children;
     `families` are the versions of IP that it serves, at `listen_host` where that is not loopback.
@@ -103,6 +106,8 @@ class Plan:
     listen_host: str = ""
     quic_users: tuple[int, ...] = ()
     encrypted_dns: EncryptedDns = "allow"
+    exempt_ports: tuple[int, int] | None = None
+    exempt_pid: int | None = None
 
     def __post_init__(self) -> None:
         require(isinstance(self.ports, tuple) and 0 < len(self.ports) <= MAX_PORTS, f"ports: 1 to {MAX_PORTS} of them")
@@ -128,11 +133,21 @@ class Plan:
 
     def _check_exemption(self) -> None:
         if self.exempt_uid is None:
-            require(self.own_server or not self.scope.everything,
+            require(self.own_server or not self.scope.everything or self.backend == "hook",
                     "exempt_uid: needed when everything is captured, the proxy would be too")
         else:
             require(is_int(self.exempt_uid, 0, MAX_UID), f"exempt_uid: not a user id: {self.exempt_uid!r}")
             require(self.exempt_uid != self.scope.uid, "exempt_uid: is the captured user, so nothing would be captured")
+        require(self.backend != "divert" or self.exempt_ports is not None, "exempt_ports: needed for divert")
+        match self.exempt_ports:
+            case None:
+                pass
+            case (first, last):
+                require(is_int(first, 1024, 65535) and is_int(last, first, 65535), "exempt_ports: not first and last")
+                require(not first <= self.listen_port <= last, "exempt_ports: the proxy listens on one of them")
+            case _:
+                raise ValueError("exempt_ports: not first and last")
+        require(self.exempt_pid is None or is_int(self.exempt_pid, 1, 2**31), "exempt_pid: not a process id")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ its table, as the kernel removes a table with its owner. Exit codes: 0 nothing o
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -20,11 +21,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+programs: Any = None
+for _name in ("redirector.programs", "programs"):      # as part of the package, and as a file in its folder
+    with contextlib.suppress(ImportError):
+        programs = programs or importlib.import_module(_name)
+
 RUN_DIR = "/run/lockgate"
 #: What the control groups of `exempt.py` are called; the instance follows.
 EXEMPT = "lockgate_exempt_"
 #: Seconds that a killed process may take to go; the kernel needs milliseconds.
 END_LIMIT = 5.0
+#: Seconds for one whose rules go only if it takes them back itself (`packets`, not a table) to do so.
+ORDERLY_LIMIT = 1.0
 #: A redirector that is just being ended may make one more guard; what is still there in the third round will not go.
 ROUNDS = 3
 
@@ -106,8 +114,12 @@ def end(run_dir: str, record: Record) -> bool:
         process = os.pidfd_open(record.pid)
         try:
             if record.alive():      # asked after the pidfd was taken: from now on it means this process
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-                killed = bool(select.select([process], [], [], END_LIMIT)[0])
+                if record.table.startswith("packets"):
+                    signal.pidfd_send_signal(process, signal.SIGTERM)
+                    killed = bool(select.select([process], [], [], ORDERLY_LIMIT)[0])
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                killed = killed or bool(select.select([process], [], [], END_LIMIT)[0])
         finally:
             os.close(process)
     with contextlib.suppress(FileNotFoundError):
@@ -189,6 +201,8 @@ def main(argv: list[str]) -> int:
     try:
         for record in release(*argv):
             print(f"ended {record}")
+        for program in programs.detach() if programs else ():      # without it, they stay and do nothing
+            print(f"detached a program: {program}")
         left = tables()
     except (ValueError, OSError) as error:
         print(f"release: {error}", file=sys.stderr)

@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from redirector import cgroups, conntrack, guard, release, sockets
+from redirector import backends, cgroups, conntrack, guard, release, sockets
+from redirector.divert import Divert
 from redirector.exempt import Exemption
 from redirector.existing import existing
-from redirector.nftables import CGROUPS, Nftables, guard_ruleset
-from redirector.plan import Backend, BackendError, Connection, Plan
+from redirector.nftables import CGROUPS, guard_ruleset
+from redirector.plan import BackendError, Connection, Endpoint, Plan
 from redirector.wire import Ready, Start
 
 #: Seconds between two attempts to replace a guard that died: within the second that we promise, and no busy loop.
@@ -35,9 +36,12 @@ class Observation:
     def install(self) -> Ready:
         return Ready("none", existing=0, cut=False)
 
-    def tend_guard(self) -> None: ...
+    def tend(self) -> None: ...
 
     def end_guard(self) -> None: ...
+
+    def original(self, client: Endpoint, server: Endpoint) -> tuple[Endpoint, Endpoint] | None:
+        return client, server
 
 
 class Session:
@@ -48,7 +52,7 @@ class Session:
         self._mount = cgroups.mount() if self.plan.scope.cgroup or self.plan.own_server else CGROUPS
         self._server = Exemption(plan, start.instance)
         self._table = f"lockgate_{start.instance}"
-        self.backend: Backend = Nftables(self._table, self._mount, self._server.paths)
+        self.backend = backends.make(start, plan, self._table, self._mount, self._server.paths)
         self._existing: list[Connection] = []
         self._guard: subprocess.Popen[bytes] | None = None
         self._retry_at = 0.0
@@ -92,8 +96,13 @@ class Session:
             release.end(self._run_dir, record)
         return Ready(self.backend.declaration.name, len(self._existing), self.plan.existing == "cut")
 
-    def tend_guard(self) -> None:
-        """Replace a guard that died. A failure is told once an attempt; capture goes on."""
+    def tend(self) -> None:
+        """Replace a guard that died; a failure is told once an attempt, and capture goes on.
+
+        Raises BackendError when the capture itself has ended.
+        """
+        if isinstance(self.backend, Divert):
+            self.backend.tend()
         if self._guard is None or self._guard.poll() is None or time.monotonic() < self._retry_at:
             return
         self._retry_at = time.monotonic() + RETRY
@@ -105,6 +114,10 @@ class Session:
     def end_guard(self) -> None:
         """No more refusing: the orderly end."""
         self._end_guards(keep=[])
+
+    def original(self, client: Endpoint, server: Endpoint) -> tuple[Endpoint, Endpoint] | None:
+        """Both ends as the client made the connection that the proxy asks for; None: it has not been diverted."""
+        return self.backend.original(client, server) if isinstance(self.backend, Divert) else (client, server)
 
     def _older(self, earlier: list[release.Record]) -> list[Connection]:
         """Behind an earlier guard, only those that it let go on: the others were diverted to a proxy now dead."""
@@ -127,6 +140,9 @@ class Session:
                     sockets.destroy(connection)
 
     def _start_guard(self) -> None:
+        if isinstance(self.backend, Divert):
+            self._guard = self.backend.start_guard(self.plan, self._existing)
+            return
         table = f"lockgate_guard_{self._instance}_{secrets.token_hex(3)}"     # an earlier guard still holds another
         self._guard = guard.start(guard.Order(
             self._run_dir, self._instance, table,

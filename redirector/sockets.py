@@ -42,18 +42,27 @@ def plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def find(client: Endpoint, server: Endpoint) -> Connection | None:
     """The socket whose local address is `client` and whose peer is `server`; a listener does not count."""
+    found = _find(client, server, socket.IPPROTO_TCP)
+    return found if found and found.server[1] == server[1] else None
+
+
+def find_udp(client: Endpoint, server: Endpoint) -> Connection | None:
+    """The UDP socket that sends from `client` to `server`, connected or not."""
+    return _find(server, client, socket.IPPROTO_UDP)    # udp_diag takes the two the other way round
+
+
+def _find(client: Endpoint, server: Endpoint, protocol: int) -> Connection | None:
     source, target = plain(client[0]), plain(server[0])
     if source.version != target.version:
         return None
     family = socket.AF_INET if source.version == 4 else socket.AF_INET6
     wanted = _SOCKET_ID.pack(client[1], server[1], source.packed, target.packed, _ANY)
     try:
-        found = next(_ask(SOCK_DIAG_BY_FAMILY, 0, family, wanted), None)
+        return next(_ask(SOCK_DIAG_BY_FAMILY, 0, family, wanted, protocol), None)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
         raise
-    return found if found and found.server[1] == server[1] else None
 
 
 def connections() -> list[Connection]:
@@ -112,12 +121,12 @@ def destroy(connection: Connection) -> bool:
 
 
 def _ask(kind: int, flags: int, family: int, ident: bytes, states: int = CONNECTED,
-         code: bytes = b"") -> Iterator[Connection]:
+         code: bytes = b"", protocol: int = socket.IPPROTO_TCP) -> Iterator[Connection]:
     """Send one request and yield what answers it, of a dump what the filter `code` takes.
 
     Raises OSError with the kernel's error number.
     """
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, ident)
+    request = _REQUEST.pack(family, protocol, 0, states, ident)
     if code:
         request += struct.pack("=HH", 4 + len(code), INET_DIAG_REQ_BYTECODE) + code
     header = _HEADER.pack(_HEADER.size + len(request), kind, NLM_F_REQUEST | flags, 1, 0)

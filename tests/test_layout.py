@@ -36,6 +36,12 @@ def test_what_runs_as_root_needs_the_standard_library_only():
     assert foreign <= set(sys.stdlib_module_names) | {"redirector"}
 
 
+def test_pydivert_is_imported_in_one_file_and_late():
+    """It brings a driver, or programs for the kernel: only the process that uses it loads it."""
+    naming = {path.name for path in (ROOT / "redirector").rglob("*.py") if 'import_module("pydivert' in path.read_text()}
+    assert naming == {"handles.py"}
+
+
 def test_no_module_is_named_like_one_of_the_standard_library():
     """`mitmdump -s addons/x.py` puts that folder first on the path."""
     assert not {path.stem for path in FILES} & set(sys.stdlib_module_names) - {"__init__", "__main__"}

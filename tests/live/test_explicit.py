@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -122,7 +121,7 @@ def environment(folder: Path, project: Path, python: Path) -> Path:
     """A virtual environment of this Python with our packages and this clone; returns its interpreter."""
     subprocess.run([python, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     packages = next((folder / "venv/lib").glob("python3*")) / "site-packages"
-    (packages / "ours.pth").write_text(f"{project}\n{sysconfig.get_path('purelib')}\n")
+    (packages / "ours.pth").write_text("\n".join([str(project), *(path for path in sys.path if "site-packages" in path)]))
     return folder / "venv/bin/python"
 
 
@@ -165,7 +164,7 @@ def user(lab):
 def test_without_root_variables_lead_to_the_proxy(lab, user):
     python, variables, home = user
     ask = "curl -sS -o /dev/null -w '%{http_code} ' https://{origin,blocked}.test/; exit 3"
-    words = ("run", "--state", home / "run", "--policy", lab.policy(), "--", "sh", "-c", ask)
+    words = ("run", "--capture", "explicit", "--state", home / "run", "--policy", lab.policy(), "--", "sh", "-c", ask)
     done = lab.call(*lab.lockgate(*words, python=python), user=USER, env=variables)
     assert (done.returncode, done.stdout) == (3, "200 403 "), done.stderr
     event = lab.events(home / "run", "--host", "blocked.test")[0]

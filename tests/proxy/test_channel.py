@@ -59,6 +59,25 @@ def test_it_knows_whose_connection_it_is(tmp_path, connection):
     assert ours.parents[0].pid == os.getppid()
 
 
+@pytest.mark.parametrize("server", [("192.0.2.1", 443), None])
+def test_where_a_connection_was_going_is_the_redirectors_word(server):
+    async def ask():
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            channel = Channel(ours)
+            task = asyncio.create_task(channel.run())
+            asked = channel.origin(("127.0.0.1", 1), ("127.0.0.1", 2))
+            assert wire.Lookup(1, ("127.0.0.1", 1), ("127.0.0.1", 2)) in wire.Decoder().feed(theirs.recv(4096))
+            theirs.sendall(wire.encode(wire.Owner(1, wire.Process(5, "x", 7), server)))
+            process, found = await asyncio.wait_for(asked, 5)
+            theirs.close()
+            with suppress(Lost):
+                await task
+            return process.pid, found
+
+    assert asyncio.run(ask()) == (7, server)
+
+
 def test_without_a_redirector_its_own_eyes_serve(connection):
     async def ask():
         return await own_lookup(*connection)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from certs.user import User
-from proxy.runner import _account, own_profile
+from proxy.runner import _account, choose, own_profile
 
 PROFILE = Path("/tmp/own/profile")
 
@@ -60,3 +60,27 @@ def test_another_name_of_a_browser_is_seen_through(tmp_path, monkeypatch):
 def test_the_account_is_the_callers(monkeypatch, uid, variables):
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert _account(User(uid, uid, Path("/"))) == variables
+
+
+@pytest.mark.parametrize(("uid", "asked", "why", "expected", "said"), [
+    pytest.param(0, "auto", None, "nftables", "", id="root"),
+    pytest.param(1000, "auto", None, "hook", "capture by hook", id="not root"),
+    pytest.param(1000, "auto", "no such thing", "explicit", "no such thing", id="not root, and it cannot be had"),
+    pytest.param(0, "hook", None, "hook", "", id="asked for"),
+    pytest.param(1000, "explicit", None, "explicit", "", id="variables, asked for"),
+])
+def test_what_captures_is_chosen_and_said(monkeypatch, uid, asked, why, expected, said):
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    monkeypatch.setattr("redirector.trial.obstacle", lambda: why)
+    told = []
+    assert choose(asked, told.append) == expected
+    assert said in "".join(told)
+    assert bool(told) == bool(said)
+
+
+@pytest.mark.parametrize(("asked", "message"), [("nftables", "needs root"), ("hook", "hook: no such thing")])
+def test_what_cannot_be_had_is_refused(monkeypatch, asked, message):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("redirector.trial.obstacle", lambda: "no such thing")
+    with pytest.raises(ValueError, match=message):
+        choose(asked, print)

@@ -80,7 +80,8 @@ class Divert:
     declaration: ClassVar = Declaration(
         "divert", rights="root (CAP_NET_ADMIN, CAP_BPF, CAP_NET_RAW), Administrator",
         systems=("Linux 5.10 with BTF", "Windows 10 (not run)"), ipv6=True, udp=True, everything=True, users=True,
-        groups=True, trees=True, existing=True, closed=True, open=True, transparent=True, peername=True)
+        groups=True, trees=True, existing=True, closed=True, open=True, transparent=True, peername=True,
+        lan=True)
 
     def __init__(self, start: Start, *, portable: bool = False) -> None:
         self._start, self._portable = start, portable

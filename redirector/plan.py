@@ -173,7 +173,8 @@ class Declaration:
     counted, go on or are cut; `forwarded`: what other computers and containers send through this one; `closed`: without
     a proxy nothing passes; `open`: without one all goes on untouched.
 
-    `transparent`: programs that know nothing of it are captured; `local`: loopback and LAN are, when asked for;
+    `transparent`: programs that know nothing of it are captured; `local`: loopback and LAN are, when asked for, `lan`:
+    the LAN alone;
     `peername`: the program's socket has the origin as its peer; `refusals`: where the origin cannot be had, the
     program's connect() fails as it would without us. Without that it succeeds, and the connection is then reset.
     """
@@ -194,6 +195,7 @@ class Declaration:
     open: bool = False
     transparent: bool = False
     local: bool = False
+    lan: bool = False
     peername: bool = False
     refusals: bool = False
 

@@ -56,7 +56,8 @@ def test_quic_is_not_refused(rig, changes, address):
 def test_what_is_not_offered_is_refused(rig, field, changes):
     """Never ignored: who asks for less than everything, or for a fail mode, relies on it."""
     answer = rig.start(usual(rig, **changes))
-    assert isinstance(answer, Ready if getattr(rig.declaration, field) else Failed), answer
+    offered = getattr(rig.declaration, field) or (rig.declaration.lan and "lan" in changes)
+    assert isinstance(answer, Ready if offered else Failed), answer
     if isinstance(answer, Failed):
         assert len(answer.reason.split()) > 3       # a sentence
 

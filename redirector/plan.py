@@ -161,6 +161,20 @@ class Declaration:
     refusals: bool = False
 
 
+#: A plan's wishes in words, by the field of the Declaration that they need.
+_WISHES = {"users": "one user's connections", "groups": "one control group's connections", "local": "loopback or LAN",
+           "forwarded": "what is forwarded", "existing": "cutting older connections", "closed": "fail: closed",
+           "open": "fail: open"}
+
+
+def beyond(plan: Plan, offered: Declaration) -> list[str]:
+    """What `plan` asks for and the backend does not offer, in words. It is to be refused, never ignored."""
+    wished = {"users": plan.scope.uid is not None, "groups": plan.scope.cgroup is not None,
+              "local": plan.loopback or plan.lan, "forwarded": bool(plan.forward), "existing": plan.existing == "cut",
+              "closed": plan.fail == "closed", "open": plan.fail == "open"}
+    return [_WISHES[name] for name, wish in wished.items() if wish and not getattr(offered, name)]
+
+
 class Backend(Protocol):
     """One way to divert connections. `remove` may be called twice, before `install`, and after a failed one."""
 

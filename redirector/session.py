@@ -10,7 +10,7 @@ from typing import Self
 from redirector import cgroups, conntrack, guard, release, sockets
 from redirector.existing import existing
 from redirector.nftables import CGROUPS, Nftables, guard_ruleset
-from redirector.plan import Backend, BackendError, Connection, Plan
+from redirector.plan import Backend, BackendError, Connection, Plan, beyond
 from redirector.wire import Ready, Start
 
 #: Seconds between two attempts to replace a guard that died: within the second that we promise, and no busy loop.
@@ -67,6 +67,9 @@ class Session:
 
     def install(self) -> Ready:
         """Put all in place. Raises BackendError: all is as it was."""
+        offered = self.backend.declaration
+        if lacking := beyond(self.plan, offered):
+            raise BackendError(f"--capture {offered.name} does not offer {', '.join(lacking)}: choose another")
         try:
             self._record = release.write(self._run_dir, "redirector", self._instance, self._table, self.plan.fail, [])
             earlier = guard.standing(self._run_dir, self._instance)

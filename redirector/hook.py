@@ -25,7 +25,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from redirector import sockets
-from redirector.plan import LAN, BackendError, Connection, Declaration, Endpoint, Plan
+from redirector.plan import LAN, BackendError, Connection, Declaration, Endpoint, Plan, beyond
 from redirector.wire import Lookup, Owner, Process, Ready
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ class HookSession:
         self._backend.remove()
 
     def install(self) -> Ready:
+        if lacking := beyond(self._plan, self._backend.declaration):
+            raise BackendError(f"--capture hook does not offer {', '.join(lacking)}: choose another")
         self._backend.install(self._plan, ())
         return Ready("hook", existing=0, cut=False)
 

@@ -128,8 +128,8 @@ class Nftables:
 
     declaration: ClassVar = Declaration(
         "nftables", rights="root (CAP_NET_ADMIN)", systems=("Linux 5.12",), ipv6=True, udp=True, everything=True,
-        users=True, groups=True, trees=True, existing=True, forwarded=True, closed=True, open=True, transparent=True,
-        local=True, peername=True)
+        users=True, groups=True, trees=True, processes=True, existing=True, forwarded=True, closed=True, open=True,
+        dns=True, servers=True, transparent=True, local=True, peername=True)
 
     def __init__(self, table: str, cgroups: str = CGROUPS, servers: Collection[str] = ()) -> None:
         self._table, self._cgroups, self._servers = table, cgroups, servers

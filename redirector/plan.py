@@ -176,7 +176,9 @@ class Declaration:
     `transparent`: programs that know nothing of it are captured; `local`: loopback and LAN are, when asked for, `lan`:
     the LAN alone;
     `peername`: the program's socket has the origin as its peer; `refusals`: where the origin cannot be had, the
-    program's connect() fails as it would without us. Without that it succeeds, and the connection is then reset.
+    program's connect() fails as it would without us. Without that it succeeds, and the connection is then reset;
+    `dns`: DNS over TLS and QUIC is refused when asked, and users may be let use QUIC; `servers`: any server can
+    stand in the proxy's place.
     """
 
     name: BackendName | Literal["explicit"]
@@ -198,6 +200,25 @@ class Declaration:
     lan: bool = False
     peername: bool = False
     refusals: bool = False
+    dns: bool = False
+    servers: bool = False
+
+
+#: A plan's wishes in words, by the field of the Declaration that they need.
+_WISHES = {"users": "one user's connections", "groups": "one control group's connections", "local": "loopback or LAN",
+           "forwarded": "what is forwarded", "existing": "cutting older connections", "closed": "fail: closed",
+           "open": "fail: open", "servers": "a server of anybody's",
+           "dns": "refusing encrypted DNS, or QUIC for single users (`encrypted_dns`, `quic_users`)"}
+
+
+def beyond(plan: Plan, offered: Declaration) -> list[str]:
+    """What `plan` asks for and the backend does not offer, in words. It is to be refused, never ignored."""
+    wished = {"users": plan.scope.uid is not None, "groups": plan.scope.cgroup is not None,
+              "local": plan.loopback or (plan.lan and not offered.lan), "forwarded": bool(plan.forward),
+              "existing": plan.existing == "cut",
+              "closed": plan.fail == "closed", "open": plan.fail == "open",
+              "dns": plan.encrypted_dns == "refuse" or bool(plan.quic_users), "servers": plan.own_server}
+    return [_WISHES[name] for name, wish in wished.items() if wish and not getattr(offered, name)]
 
 
 class Backend(Protocol):

@@ -12,7 +12,7 @@ from redirector.divert import Divert
 from redirector.exempt import Exemption
 from redirector.existing import existing
 from redirector.nftables import CGROUPS, guard_ruleset
-from redirector.plan import BackendError, Connection, Endpoint, Plan
+from redirector.plan import BackendError, Connection, Endpoint, Plan, beyond
 from redirector.wire import Ready, Start
 
 #: Seconds between two attempts to replace a guard that died: within the second that we promise, and no busy loop.
@@ -74,6 +74,9 @@ class Session:
 
     def install(self) -> Ready:
         """Put all in place. Raises BackendError: all is as it was."""
+        offered = self.backend.declaration
+        if lacking := beyond(self.plan, offered):
+            raise BackendError(f"--capture {offered.name} does not offer {', '.join(lacking)}: choose another")
         try:
             self._record = release.write(self._run_dir, "redirector", self._instance, self._table, self.plan.fail, [])
             if self.plan.own_server:

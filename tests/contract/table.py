@@ -26,6 +26,7 @@ WORDS = {
     "groups": "one control group's", "trees": "one process and its children", "forwarded": "containers, other computers",
     "ipv6": "IPv6", "udp": "QUIC is refused", "local": "loopback and LAN, when asked for",
     "existing": "older connections: counted, cut when asked", "processes": "names also processes that are gone at once",
+    "dns": "encrypted DNS refused, QUIC for single users", "servers": "any server in the proxy's place",
     "peername": "programs see the origin as their peer", "refusals": "connect() fails in the origin's words",
     "closed": "`fail: closed`", "open": "`fail: open`",
 }

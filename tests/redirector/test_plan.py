@@ -1,7 +1,7 @@
 """A plan that would capture the proxy, or that nft would misread, cannot be made."""
 import pytest
 
-from redirector.plan import MAX_PORTS, MAX_USERS, Plan, Scope
+from redirector.plan import MAX_PORTS, MAX_USERS, Declaration, Plan, Scope, beyond
 
 GOOD = {"ports": (80, 443), "listen_port": 8080, "exempt_uid": 997}
 
@@ -61,3 +61,20 @@ def test_bad_plans(changes, message):
 def test_bad_scopes(fields):
     with pytest.raises(ValueError, match="scope"):
         Scope(**fields)
+
+
+@pytest.mark.parametrize(("changes", "lacking"), [
+    pytest.param({}, ["fail: closed"], id="closed"),
+    pytest.param({"fail": "open"}, ["fail: open"], id="open"),
+    pytest.param({"scope": Scope(uid=7)}, ["one user's connections", "fail: closed"], id="a user"),
+    pytest.param({"scope": Scope(cgroup="/a")}, ["one control group's connections", "fail: closed"], id="a group"),
+    pytest.param({"lan": True}, ["loopback or LAN", "fail: closed"], id="LAN"),
+    pytest.param({"existing": "cut"}, ["cutting older connections", "fail: closed"], id="cut"),
+    pytest.param({"forward": ("docker0",)}, ["what is forwarded", "fail: closed"], id="forwarded"),
+])
+def test_what_a_backend_does_not_offer(changes, lacking):
+    plan = Plan(ports=(443,), listen_port=8080, exempt_uid=99, **changes)
+    assert beyond(plan, Declaration("hook", "none", ("Linux",))) == lacking
+    everything = Declaration("hook", "none", ("Linux",), users=True, groups=True, local=True, forwarded=True,
+                             existing=True, closed=True, open=True)
+    assert beyond(plan, everything) == []

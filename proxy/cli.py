@@ -18,8 +18,8 @@ from proxy.options import OPTIONS, UsageError
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "demo": ("proxy.demo:demo", ()),
     "run": ("proxy.commands:run", ("policy", "state", "user", "run_dir", "verbose", "command")),
-    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "only_user", "only_cgroup", "user",
-                                       "run_dir", "verbose", "json")),
+    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "allow_anyone",
+                                       "only_user", "only_cgroup", "user", "run_dir", "verbose", "json")),
     "stop": ("proxy.commands:stop", ("state", "run_dir")),
     "status": ("proxy.commands:status", ("state", "run_dir", "json")),
     "release": ("proxy.commands:release", ("run_dir",)),
@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
                                          "incident", "limit", "json")),
     "ca": ("proxy.authority:ca", ("ca_action", "state", "stores", "form", "out", "yes", "dry_run", "json")),
     "pins": ("proxy.pinning:pins", ("pins_action", "pin_app", "pin_host", "lifetime", "every", "state", "json")),
+    "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
     "filters": ("proxy.checking:filters", ("json",)),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

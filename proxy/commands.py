@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import running
 from proxy.launcher import Launch, Launcher
 from proxy.options import UsageError, state
+from proxy.secretfile import secret_files
 from redirector import cgroups
 from redirector import release as redirector
 from redirector.plan import Plan, Scope
@@ -35,7 +36,8 @@ def _launch(arguments: argparse.Namespace, policy: "Policy", listen: list[tuple[
         raise UsageError("--user needs root: only root can start the proxy as another user")
     path = arguments.policy and arguments.policy.absolute()
     return Launch(state(arguments), path, listen, user=arguments.user, run_dir=str(Path(arguments.run_dir).absolute()),
-                  log_level="INFO" if arguments.verbose else "WARNING", readable=_named(policy, path))
+                  log_level="INFO" if arguments.verbose else "WARNING", readable=_named(policy, path),
+                  anyone=getattr(arguments, "allow_anyone", False), secrets=secret_files(policy.capture))
 
 
 def _policy(path: Path | None) -> "Policy":

@@ -58,13 +58,19 @@ def forbidden(address: str, port: int, own: set[Address]) -> str | None:
     asks.
     """
     ip = ipaddress.ip_address(plain(address))
-    if any(port == own_port and _takes(host, ip) for host, own_port in own):
+    if ours(address, port, own):
         return "that is lockgate itself"
     if ip.is_link_local or str(ip) in METADATA:
         return "link-local and cloud metadata addresses are not served through the proxy"
     if ip.is_unspecified or ip.is_multicast:
         return "not an address to connect to"
     return None
+
+
+def ours(address: str, port: int, own: set[Address]) -> bool:
+    """Does what is sent there come to one of the addresses that we listen on?"""
+    ip = ipaddress.ip_address(plain(address))
+    return any(port == own_port and _takes(host, ip) for host, own_port in own)
 
 
 def _takes(listening: str, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

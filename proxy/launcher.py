@@ -25,6 +25,7 @@ from typing import Any
 from proxy import confine
 from proxy.config import Config
 from proxy.pair import TICK, Pair
+from proxy.secretfile import read_secrets
 from redirector import release, wire
 from redirector.plan import Plan, require
 
@@ -60,6 +61,8 @@ class Launch:
     run_dir: str = release.RUN_DIR
     log_level: str = "WARNING"
     readable: Sequence[Path] = ()
+    anyone: bool = False            # see Config
+    secrets: Sequence[tuple[Path, bool]] = ()       # files, and whether nobody else may read them
 
 
 class Launcher:
@@ -106,7 +109,8 @@ class Launcher:
     def _start_worker(self, channel: socket.socket) -> subprocess.Popen[bytes]:
         launch = self.launch
         config = Config(str(launch.state), str(launch.policy) if launch.policy else None, launch.plan is None,
-                        launch.listen, channel.fileno(), strict=self.root)
+                        launch.listen, channel.fileno(), strict=self.root, anyone=launch.anyone,
+                        secrets=read_secrets(launch.secrets))
         environment = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
         environment["LOCKGATE_LOG"] = launch.log_level
         confined, errors = None, 2

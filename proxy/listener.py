@@ -7,16 +7,15 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from mitmproxy import options
 
 from addons.connection import Connection, Process
 from addons.verdict import Action
-from proxy import destination, explicit
-from proxy.bypass import Bypasses
+from proxy import destination, explicit, upstreamproxy
+from proxy.bypass import Bypasses, by_name
 from proxy.chain import Decision
 from proxy.destination import Address
 from proxy.engine import Handler, Hook
@@ -107,6 +106,8 @@ class Door:
         except explicit.Refusal as error:
             session.refuse(str(error), number := incident())
             await explicit.refuse(client, error.answer(number))
+        except explicit.Served as page:
+            await explicit.refuse(client, page.answer)
         except BadHello as error:
             self.records.uninspectable(session, f"malformed TLS ({error})")
             await explicit.refuse(client, DECODE_ERROR)
@@ -126,13 +127,18 @@ class Door:
             finally:
                 connection.process = await self._owner(owner)
         connection.process = await self._owner(self.owner(connection.client, client.getsockname()[:2]))
-        target = await explicit.greet(client)
+        rules = self.rules()
+        target = await explicit.greet(client, rules.admission, direct=rules.policy.capture.fail == "open")
         connection.host, connection.address = target.host, target.address
         if target.plain:
-            session.find = partial(explicit.find, own=self.own)
+            session.find = self._find
             return target.rest
-        await self._lead(session)
-        await explicit.accept(client)
+        try:
+            await self._lead(session)
+        except explicit.Refusal as error:
+            error.spoken = target.spoken
+            raise
+        await explicit.accept(client, target.spoken)
         return await self._look(client, session, target.rest)
 
     async def _look(self, client: socket.socket, session: Session, read: bytes) -> bytes:
@@ -148,8 +154,11 @@ class Door:
         connection = session.connection
         session.refused = blocked_by_name(session, connection)
         if session.refused is None:
-            routes = await explicit.find(*connection.address, own=self.own)
+            routes = await self._find(*connection.address)
             connection.address, session.routes = routes[0], {routes[0]: routes}
+
+    def _find(self, host: str, port: int) -> Awaitable[tuple[Address, ...]]:
+        return explicit.find(host, port, self.own, self.rules().via)
 
     def _original(self, client: socket.socket) -> Address:
         address = destination.original(client)
@@ -220,9 +229,11 @@ class Door:
 
     async def _bypass(self, client: socket.socket, session: Session, first: bytes, decision: Decision) -> None:
         connection = session.connection
+        name = connection.host if by_name(self.rules().policy, connection) else None
         try:
             async with asyncio.timeout(self.rules().policy.limits.answer / 2):        # the proof has had its part
-                origin = await destination.dial([connection.address])       # no other has proved to be the name's
+                # no other address has proved to be the name's
+                origin = await upstreamproxy.dial(self.rules().via, [connection.address], name)
         except OSError:
             await hang_up(client)       # as near to a refusal as one that was accepted can come
             raise

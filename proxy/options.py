@@ -52,6 +52,8 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "capture": (("--capture",), {"choices": ("auto", "nftables", "explicit"), "default": "auto",
                                  "help": "by the kernel (needs root), or from clients that know the proxy"}),
     "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT", "help": "where the explicit proxy listens"}),
+    "allow_anyone": (("--allow-anyone",), {"action": "store_true", "help": "serve other computers without a password"}),
+    "proxy_user": (("proxy_user",), {"metavar": "NAME", "help": "who may use the proxy"}),
     "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),
     "only_cgroup": (("--only-cgroup",), {"metavar": "PATH", "help": "capture this control group's connections only"}),
     "verbose": (("-v", "--verbose"), {"action": "store_true", "help": "say what happens, on standard error"}),

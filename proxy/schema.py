@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from addons.connection import Connection, Process
 from proxy.keys import Key, Node, json_schema
 from proxy.patterns import LABEL, host_pattern, matches_host
+from proxy.proxyurl import LOCAL, exception, proxy_url
 from proxy.tlspolicy import Tls
 
 Network = IPv4Network | IPv6Network
@@ -33,10 +34,21 @@ class Capture:
     lan: Annotated[bool, Key("divert connections to private and link-local addresses too")] = False
     existing: Annotated[Literal["report", "cut"], Key("connections that were open before the start")] = "report"
     other: Annotated[Literal["block", "relay"], Key("what is neither TLS nor HTTP, or not HTTP inside TLS")] = "block"
+    proxy_users: Annotated[Path | None, Key("who may use an explicit proxy that listens for other computers")] = None
+    upstream_proxy: Annotated[str | None, Key(
+        "the proxy that all connections leave by: http://HOST:PORT or socks5://HOST:PORT", convert=proxy_url)] = None
+    upstream_proxy_username: Annotated[str | None, Key("what it knows us by")] = None
+    upstream_proxy_password_file: Annotated[Path | None, Key("file with the password; nobody else may read it")] = None
+    upstream_proxy_except: Annotated[tuple[str, ...], Key(
+        "met without it: hosts, addresses, CIDR blocks; local: private networks", convert=exception)] = (LOCAL,)
 
     def __post_init__(self) -> None:
         if not self.ports:
             raise ValueError("`ports` is empty: nothing would be captured")
+        if (self.upstream_proxy_username is None) != (self.upstream_proxy_password_file is None):
+            raise ValueError("`upstream_proxy_username` and `upstream_proxy_password_file` need each other")
+        if self.upstream_proxy_username and self.upstream_proxy is None:
+            raise ValueError("`upstream_proxy_username` is given, but no `upstream_proxy`")
 
 
 @dataclass(frozen=True, slots=True)

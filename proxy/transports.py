@@ -6,6 +6,7 @@ One of the files that know mitmproxy's internals (see `engine.py`).
 
 import asyncio
 import contextlib
+import socket
 import time
 
 from mitmproxy import options
@@ -14,6 +15,7 @@ from mitmproxy.proxy import commands, events, server
 
 from proxy.destination import dial, peer, words
 from proxy.session import Session
+from proxy.upstreamproxy import UpstreamProxy
 
 #: Bytes read at once.
 CHUNK = 65536
@@ -155,12 +157,28 @@ class Transports(server.LiveConnectionHandler):
             raise OSError("no address to connect to")
         connection.timestamp_start = time.time()
         host, port = connection.address[:2]
+        if (via := self.session.rules().via) is not None and via.covers(*(names := self._names(connection))):
+            return await asyncio.open_connection(sock=await self._through(via, connection, names))
         if (addresses := self.session.routes.get((host, port))) is None:
             return await asyncio.open_connection(host, port)
         sock = await dial(addresses)
         if self.session.find is None:       # events say where it went; the others' connection has no one origin
             self.session.connection.address = peer(sock)
         return await asyncio.open_connection(sock=sock)
+
+    def _names(self, connection: Server) -> tuple[str | None, str]:
+        """What an origin is known by: its name, if it has one that holds for the whole connection, and its address."""
+        assert connection.address is not None
+        name = connection.sni or self.session.connection.host if self.session.find is None else None
+        return name, connection.address[0]
+
+    async def _through(self, via: UpstreamProxy, connection: Server, names: tuple[str | None, str]) -> socket.socket:
+        """Meet the origin through an upstream proxy, which gets the name to look up."""
+        assert connection.address is not None
+        if via.forwards and not connection.tls and self.session.transfers:      # plain HTTP; anything else has none
+            self.session.forwarded[connection] = via.authorization
+            return await via.connect()
+        return await via.tunnel(names[0] or names[1], connection.address[1])
 
     def _not_opened(self, command: commands.OpenConnection, reason: str) -> None:
         command.connection.error = reason

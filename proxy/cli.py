@@ -18,7 +18,8 @@ from proxy.options import OPTIONS, UsageError
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "demo": ("proxy.demo:demo", ()),
     "run": ("proxy.commands:run", ("policy", "state", "user", "run_dir", "verbose", "command")),
-    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "allow_anyone",
+    "start": ("proxy.commands:start", ("policy", "state", "capture", "listen", "allow_anyone", "system_proxy",
+                                       "prefix",
                                        "only_user", "only_cgroup", "user", "run_dir", "verbose", "json")),
     "stop": ("proxy.commands:stop", ("state", "run_dir")),
     "status": ("proxy.commands:status", ("state", "run_dir", "json")),
@@ -31,6 +32,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
                                          "incident", "limit", "json")),
     "ca": ("proxy.authority:ca", ("ca_action", "state", "stores", "form", "out", "yes", "dry_run", "json")),
     "pins": ("proxy.pinning:pins", ("pins_action", "pin_app", "pin_host", "lifetime", "every", "state", "json")),
+    "system-proxy": ("proxy.systemproxy:system_proxy", ("setting_action", "to", "places", "prefix", "state", "run_dir",
+                                                        "json")),
     "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
     "filters": ("proxy.checking:filters", ("json",)),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),

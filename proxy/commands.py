@@ -8,7 +8,7 @@ import pwd
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,12 @@ def start(arguments: argparse.Namespace) -> int:
         raise UsageError("capturing other programs' connections needs root: sudo lockgate start, or --capture explicit")
     if capture == "nftables" and arguments.listen:
         raise UsageError("--listen is for --capture explicit; captured connections come to a port of their own")
+    if capture == "nftables" and (arguments.system_proxy or arguments.allow_anyone):
+        raise UsageError("--system-proxy and --allow-anyone are for --capture explicit")
+    if arguments.system_proxy:
+        from proxy import systemproxy
+
+        systemproxy.loopback(arguments.listen or EXPLICIT)
     if capture == "explicit" and (arguments.only_user or arguments.only_cgroup):
         raise UsageError("--only-user and --only-cgroup are for --capture nftables: clients choose an explicit proxy")
     with _refused():
@@ -111,7 +117,7 @@ def start(arguments: argparse.Namespace) -> int:
         if capture == "nftables":
             scope = _scope(arguments)
             launch.plan = lambda port, uid: _plan(policy, scope, port, uid)
-        return _serve(launch, capture, as_json=arguments.json)
+        return _serve(launch, capture, as_json=arguments.json, setting=arguments.system_proxy, prefix=arguments.prefix)
 
 
 @contextlib.contextmanager
@@ -144,7 +150,8 @@ def _plan(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:
     return Plan(wanted.ports, port, uid, scope, wanted.quic, wanted.fail, wanted.loopback, wanted.lan, wanted.existing)
 
 
-def _serve(launch: Launch, capture: str, *, as_json: bool) -> int:
+def _serve(launch: Launch, capture: str, *, as_json: bool, setting: str | None = None,
+           prefix: Path | None = None) -> int:
     launcher, note = Launcher(launch), running.place(launch.state, launch.run_dir)
     stopped = False
 
@@ -159,18 +166,34 @@ def _serve(launch: Launch, capture: str, *, as_json: bool) -> int:
             with contextlib.suppress(OSError):      # nobody listening is no reason to stop serving
                 os.write(1, f"{line}\n".encode())
 
+    def warn(message: str) -> None:
+        _tell(message)
+        launcher.note("system proxy", message)
+        if as_json:
+            tell({"type": "system-proxy", "reason": message})
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     signal.signal(signal.SIGHUP, lambda *_: launcher.reload())
     try:
-        tell(launcher.start().ready)
-        launcher.supervise(tell, lambda: stopped)
+        tell(ready := launcher.start().ready)
+        with _as_the_systems(ready, setting, prefix, warn):
+            launcher.supervise(tell, lambda: stopped)
         return 0
     finally:
         launcher.stop(release_guard=stopped)
         note.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             Path(launch.run_dir).rmdir()        # others may be running
+
+
+def _as_the_systems(ready: dict[str, Any], setting: str | None, prefix: Path | None,
+                    warn: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    if setting is None:
+        return contextlib.nullcontext()
+    from proxy import systemproxy       # costs imports
+
+    return systemproxy.kept(tuple(ready["listen"][0]), setting, prefix, warn)
 
 
 def _said(message: dict[str, Any], capture: str) -> list[str]:

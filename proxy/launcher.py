@@ -10,6 +10,7 @@ either is seen by the other, and of the launcher by both.
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -36,6 +37,8 @@ READY_LIMIT = 15.0
 #: Restarts within RESTART_WINDOW seconds.  A pair that dies more often is not going to live, so it is tried again only
 #: every PAUSE seconds; giving up would leave a computer that fails closed without anybody who tries.
 MAX_RESTARTS, RESTART_WINDOW, PAUSE = 20, 60.0, 5.0
+#: Characters of a note for the worker: with escapes still one write to its pipe (PIPE_BUF, pipe(7)).
+MAX_NOTE = 600
 #: Bytes of the root certificate, far more than ours has.
 MAX_ROOT = 1 << 16
 
@@ -151,6 +154,13 @@ class Launcher:
             info = os.fstat(file.fileno())
             require(stat.S_ISREG(info.st_mode) and info.st_uid == owner, f"{path}: not a file of the proxy's own")
             return file.read(MAX_ROOT)
+
+    def note(self, what: str, detail: str) -> None:
+        """Have the worker record an event of our own life."""
+        if self.pair is not None and (pipe := self.pair.worker.stdin) is not None:
+            with contextlib.suppress(OSError, ValueError):      # it is being replaced
+                pipe.write(json.dumps({"note": what, "detail": detail[:MAX_NOTE]}).encode() + b"\n")
+                pipe.flush()
 
     def reload(self) -> None:
         """Have the worker read its policy again."""

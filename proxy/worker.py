@@ -210,12 +210,17 @@ class Worker:
         return sockets
 
     def _launcher_spoke(self) -> None:
-        """A word means that the redirector has its Start, so that heartbeats may begin; the end, that the launcher
-        has gone.  That is no orderly stop, so a guard stays."""
+        """A word means that the redirector has its Start, so that heartbeats may begin; others are to be recorded; the
+        end, that the launcher has gone.  That is no orderly stop, so a guard stays."""
         loop = asyncio.get_running_loop()
-        if os.read(0, 4096):
-            assert self.channel is not None
-            self._tasks.append(loop.create_task(self._attend(self.channel)))
+        if words := os.read(0, 4096):
+            if words.startswith(b"go\n"):
+                assert self.channel is not None
+                self._tasks.append(loop.create_task(self._attend(self.channel)))
+            for word in words.removeprefix(b"go\n").splitlines():
+                with contextlib.suppress(ValueError, KeyError):     # one that was cut in two
+                    note = json.loads(word)
+                    self.records.lifecycle(note["note"], note["detail"])
             return
         loop.remove_reader(0)
         self.exit_code = LAUNCHER_LOST

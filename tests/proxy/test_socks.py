@@ -83,7 +83,7 @@ def test_our_other_words_are_what_we_read():
     lambda: socks.our_request("a" * 256, 1), lambda: socks.our_request("ä.test", 1),
 ])
 def test_what_does_not_fit_is_not_sent(make):
-    with pytest.raises(ValueError, match="SOCKS|ordinal"):
+    with pytest.raises(ValueError, match=r"SOCKS|ordinal"):
         make()
 
 

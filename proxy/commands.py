@@ -191,7 +191,7 @@ def _as_the_systems(ready: dict[str, Any], setting: str | None, prefix: Path | N
                     warn: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
     if setting is None:
         return contextlib.nullcontext()
-    from proxy import systemproxy       # costs imports
+    from proxy import systemproxy  # costs imports
 
     return systemproxy.kept(tuple(ready["listen"][0]), setting, prefix, warn)
 

@@ -169,15 +169,24 @@ class Transports(server.LiveConnectionHandler):
     def _names(self, connection: Server) -> tuple[str | None, str]:
         """What an origin is known by: its name, if it has one that holds for the whole connection, and its address."""
         assert connection.address is not None
-        name = connection.sni or self.session.connection.host if self.session.find is None else None
+        session = self.session
+        if session.find is not None:        # the address is what the request has named
+            return None, connection.address[0]
+        name = connection.sni or session.connection.host
+        if name is None and not connection.tls and session.transfers:       # a plain request that was captured
+            name = next(iter(session.transfers.values())).host
         return name, connection.address[0]
 
     async def _through(self, via: UpstreamProxy, connection: Server, names: tuple[str | None, str]) -> socket.socket:
         """Meet the origin through an upstream proxy, which gets the name to look up."""
         assert connection.address is not None
-        if via.forwards and not connection.tls and self.session.transfers:      # plain HTTP; anything else has none
-            self.session.forwarded[connection] = via.authorization
-            return await via.connect()
+        session = self.session
+        if not connection.tls and session.transfers:        # plain HTTP; anything else has none
+            if via.forwards:
+                session.forwarded[connection] = via.authorization
+                return await via.connect()
+            if session.find is None:        # it leads to that name alone: requests for others are misdirected (421)
+                session.connection.host = names[0]
         return await via.tunnel(names[0] or names[1], connection.address[1])
 
     def _not_opened(self, command: commands.OpenConnection, reason: str) -> None:

@@ -21,6 +21,7 @@ from proxy.destination import Address
 from proxy.hosts import Disagreement, split_authority
 from proxy.proxyurl import as_address
 from proxy.upstreamproxy import UpstreamProxy
+from redirector.plan import Declaration
 
 #: Bytes of the first request head.
 MAX_HEAD = 64 * 1024
@@ -38,6 +39,11 @@ REPLIES = {403: socks.Reply.NOT_ALLOWED, 407: socks.Reply.NOT_ALLOWED, 502: sock
 #: How a client is asked for a name and a password (RFC 7617, 2 and 2.1).
 CHALLENGE = (b"proxy-authenticate", b'Basic realm="lockgate", charset="UTF-8"')
 WHO = "This proxy serves those who give a name and a password."
+
+#: What this way of capturing can do.  It captures programs that know it, so that scopes and ports are not ours to say;
+#: without a proxy these get no connection.  Success is told before the origin is dialled, as the verdict may need what
+#: the client says first.
+DECLARATION = Declaration("explicit", rights="none", systems=("Linux", "macOS", "Windows"), ipv6=True, closed=True)
 
 type Spoken = Literal["http", "socks5", "socks4"]
 

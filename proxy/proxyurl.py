@@ -40,6 +40,8 @@ def place(url: str) -> Place:
     """Take such a URL apart; ValueError for what is none."""
     wanted = "write it as http://HOST:PORT or socks5://HOST:PORT"
     try:
+        if not url.isprintable():       # urlsplit would leave line ends out
+            raise ValueError(url)
         parts = urlsplit(url)
         port = parts.port
     except ValueError:

@@ -34,6 +34,7 @@ class Transports(server.LiveConnectionHandler):
         super().__init__(reader, writer, opts, mode)
         self._loop = asyncio.get_running_loop()
         self._dialled: set[Server] = set()
+        self._chained: set[Server] = set()      # their other end is an upstream proxy, of which events say nothing
         self._eased = asyncio.Event()       # something was handled: those that wait look again
         self._last_words = False            # the client's connection ends by our own wish
 
@@ -140,7 +141,7 @@ class Transports(server.LiveConnectionHandler):
             return self._not_opened(command, words(error))
         connection.timestamp_tcp_setup = time.time()
         connection.state = ConnectionState.OPEN
-        connection.peername = writer.get_extra_info("peername")
+        connection.peername = None if connection in self._chained else writer.get_extra_info("peername")
         connection.sockname = writer.get_extra_info("sockname")
         self.transports[connection] = server.ConnectionIO(asyncio.current_task(), reader, writer)
         timer = self._loop.call_later(limit, self._handshake_overdue, connection)
@@ -180,6 +181,7 @@ class Transports(server.LiveConnectionHandler):
     async def _through(self, via: UpstreamProxy, connection: Server, names: tuple[str | None, str]) -> socket.socket:
         """Meet the origin through an upstream proxy, which gets the name to look up."""
         assert connection.address is not None
+        self._chained.add(connection)
         session = self.session
         if not connection.tls and session.transfers:        # plain HTTP; anything else has none
             if via.forwards:

@@ -9,10 +9,17 @@ from proxy.admission import Admission
 from proxy.config import Config
 from proxy.destination import Address
 from proxy.schema import Capture
-from proxy.secretfile import secret
+from proxy.secretfile import read_secret, secret
 from proxy.upstreamproxy import UpstreamProxy
 
 log = logging.getLogger(__name__)
+
+
+def try_files(capture: Capture) -> None:
+    """See whether the files that a policy names here are fit.  Raises OSError and ValueError."""
+    if capture.proxy_users is not None:
+        admission.parse(read_secret(capture.proxy_users, private=False))
+    Ways(Config("", None, True, []), capture, set()).out()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.fetching import Unanswered, fetch
 from proxy.policy import PolicyError, parse
 from proxy.proxyurl import Exceptions, place
 from proxy.upstreamproxy import UpstreamProxy, dial
@@ -269,3 +270,28 @@ def test_a_password_file_that_is_not_fit(folder, origin, parent, tmp_path, mode,
     policy = POLICY.format(kind="http", port=parent.port, roots=origin.roots, login=LOGIN)
     with pytest.raises(AssertionError, match=words), running(tmp_path, policy):
         """It does not start."""
+
+
+# -- questions of our own
+
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+def test_revocation_is_asked_by_the_proxy_too(parent, http_origin, kind):
+    """With the password for the proxy and none for the responder; exceptions are asked directly."""
+    parent.login = ("me", PASSWORD)
+    via = UpstreamProxy(place(f"{kind}://127.0.0.1:{parent.port}"), Exceptions(()), parent.login)
+
+    def ask(host):
+        return asyncio.run(fetch(f"http://{host}:{http_origin.port}/x", 100, b"question", "application/ocsp-request", via))
+
+    assert ask("origin.test") == b"ok"
+    whole = f"http://origin.test:{http_origin.port}/x"
+    assert parent.asked == [whole if kind == "http" else f"origin.test:{http_origin.port}"]
+    assert b"POST /x HTTP/1.1" in http_origin.record
+    assert b"question" in http_origin.record
+    assert b"authorization" not in http_origin.record.lower()
+    parent.heard.clear()
+    assert ask("127.0.0.1") == b"ok"
+    assert parent.heard == b""
+    parent.login = ("me", "another")
+    with pytest.raises(Unanswered):
+        ask("origin.test")

@@ -63,19 +63,23 @@ class Target:
 
 
 class Refusal(Exception):
-    """The client gets an answer with this status, and is closed.  `raw` is what SOCKS says where it has no status."""
+    """The client gets an answer with this status, and is closed.
 
-    def __init__(self, status: int, reason: str, spoken: Spoken = "http", raw: bytes = b"") -> None:
+    `raw` is what SOCKS says where it has no status, `reply` what it says in place of the status.
+    """
+
+    def __init__(self, status: int, reason: str, spoken: Spoken = "http", raw: bytes = b"",
+                 reply: socks.Reply | None = None) -> None:
         super().__init__(reason)
         self.status, self.spoken, self.raw = status, spoken, raw
+        self.reply = reply or REPLIES.get(status, socks.Reply.FAILED)
 
     def answer(self, incident: str) -> bytes:
         """The answer; that of HTTP names the incident."""
         if self.raw:
             return self.raw
         if self.spoken != "http":
-            reply = socks.answer if self.spoken == "socks5" else socks.answer4
-            return reply(REPLIES.get(self.status, socks.Reply.FAILED))
+            return socks.answer(self.reply) if self.spoken == "socks5" else socks.answer4(self.reply)
         response = answers.refusal(None, self.status, str(self), incident=incident)
         more = [CHALLENGE] if self.status == 407 else []
         return _head(self.status, b"Refused", [*response.headers.fields, *more]) + (response.raw_content or b"")
@@ -226,10 +230,14 @@ async def find(host: str, port: int, own: set[Address], via: UpstreamProxy | Non
     except TimeoutError:
         raise Refusal(504, f"Nobody said within {RESOLVE_LIMIT:g} s where {host} is.") from None
     except OSError as error:
+        if as_address(host) is not None:
+            raise Refusal(502, f"{host}: this computer is in no network of that kind.",
+                          reply=socks.Reply.NETWORK_UNREACHABLE) from None
         raise Refusal(502, f"{host} was not found: {error.strerror or error}.") from None
     except UnicodeError:    # a label is empty, or longer than 63 octets
         raise Refusal(502, f"{host} is no name that could be looked up.") from None
-    reasons = {str(entry[4][0]): destination.forbidden(str(entry[4][0]), port, own) for entry in found}
+    places = [destination.plain(str(entry[4][0])) for entry in found]
+    reasons = {place: destination.forbidden(place, port, own) for place in places}
     allowed = _in_turn([address for address, why in reasons.items() if why is None])
     if not allowed:
         raise Refusal(403, f"{host}: {next(iter(reasons.values()))}.")

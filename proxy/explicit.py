@@ -215,11 +215,13 @@ async def accept(client: socket.socket, spoken: Spoken = "http") -> None:
     await asyncio.get_running_loop().sock_sendall(client, words[spoken])
 
 
-async def find(host: str, port: int, own: set[Address], via: UpstreamProxy | None = None) -> tuple[Address, ...]:
+async def find(host: str, port: int, own: set[Address], via: UpstreamProxy | None = None, *,
+               here: bool = True) -> tuple[Address, ...]:
     """Return the addresses of a host that we may lead to, in the order to try them in; raise `Refusal`.
 
     504, 502: nobody knows, or in time; 403: no proxy should lead to any of them.  `own` are the addresses that we
-    listen on ourselves.  A name that the upstream proxy is to look up is returned as it is.
+    listen on ourselves; `here`: the client is on this computer.  A name that the upstream proxy is to look up is
+    returned as it is.
     """
     if via is not None and as_address(host) is None and via.covers(host):
         return ((host, port),)
@@ -237,7 +239,7 @@ async def find(host: str, port: int, own: set[Address], via: UpstreamProxy | Non
     except UnicodeError:    # a label is empty, or longer than 63 octets
         raise Refusal(502, f"{host} is no name that could be looked up.") from None
     places = [destination.plain(str(entry[4][0])) for entry in found]
-    reasons = {place: destination.forbidden(place, port, own) for place in places}
+    reasons = {place: destination.forbidden(place, port, own, here=here) for place in places}
     allowed = _in_turn([address for address, why in reasons.items() if why is None])
     if not allowed:
         raise Refusal(403, f"{host}: {next(iter(reasons.values()))}.")

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from mitmproxy import options
 
@@ -38,6 +39,7 @@ DECODE_ERROR = b"\x15\x03\x01\x00\x02\x02\x32"
 #: Connections that the kernel may keep ready for us.
 BACKLOG = 1024
 
+type Find = Callable[[str, int], Awaitable[tuple[Address, ...]]]
 type Owner = Callable[[Address, Address], asyncio.Future[Process | None]]
 
 
@@ -130,11 +132,12 @@ class Door:
         rules = self.rules()
         target = await explicit.greet(client, rules.admission, direct=rules.policy.capture.fail == "open")
         connection.host, connection.address = target.host, target.address
+        find = partial(self._find, here=destination.is_here(client))
         if target.plain:
-            session.find = self._find
+            session.find = find
             return target.rest
         try:
-            await self._lead(session)
+            await self._lead(session, find)
         except explicit.Refusal as error:
             error.spoken = target.spoken
             raise
@@ -149,16 +152,16 @@ class Door:
             _describe(session, hello)
         return first
 
-    async def _lead(self, session: Session) -> None:
+    async def _lead(self, session: Session, find: Find) -> None:
         """Look up where the tunnel goes, if that is anybody's business."""
         connection = session.connection
         session.refused = blocked_by_name(session, connection)
         if session.refused is None:
-            routes = await self._find(*connection.address)
+            routes = await find(*connection.address)
             connection.address, session.routes = routes[0], {routes[0]: routes}
 
-    def _find(self, host: str, port: int) -> Awaitable[tuple[Address, ...]]:
-        return explicit.find(host, port, self.own, self.rules().via)
+    def _find(self, host: str, port: int, *, here: bool) -> Awaitable[tuple[Address, ...]]:
+        return explicit.find(host, port, self.own, self.rules().via, here=here)
 
     def _original(self, client: socket.socket) -> Address:
         address = destination.original(client)

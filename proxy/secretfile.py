@@ -31,6 +31,8 @@ def read_secret(path: Path, *, private: bool = True) -> str:
         info = os.fstat(file.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise ValueError(f"{path}: not a regular file")
+        if os.geteuid() == 0 and info.st_uid not in (0, int(os.environ.get("SUDO_UID", "0"))):
+            raise ValueError(f"{path} belongs to user {info.st_uid}, and root trusts no such file: chown root {path}")
         if private and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ValueError(f"{path}: other users may read or write it; chmod 600 {path}")
         if not private and info.st_mode & stat.S_IWOTH:

@@ -151,6 +151,8 @@ class Transports(server.LiveConnectionHandler):
         finally:
             timer.cancel()
             self._dialled.discard(connection)
+            self._chained.discard(connection)
+            self.session.forwarded.pop(connection, None)
             connection.timestamp_end = time.time()
 
     async def _dial(self, connection: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -214,6 +214,8 @@ WEAKENINGS = (
            tests=["proxy/test_upstreamproxy.py::test_a_plain_request_that_it_wants_a_password_for"]),
     weaken("we are our own upstream proxy", ("proxy/upstreamproxy.py", "if destination.ours(address, port, self._own)", "if False"),
            tests=["proxy/test_upstreamproxy.py::test_our_own_listener_is_no_upstream_proxy"]),
+    weaken("our loopback is everybody's", ("proxy/destination.py", "if ip.is_loopback and not here", "if False"),
+           tests=["proxy/test_destination.py::test_forbidden_to_other_computers"]),
     weaken("a password that others read", ("proxy/secretfile.py", "if private and info.st_mode", "if False and info.st_mode"),
            tests=["proxy/test_secretfile.py::test_who_may_read_it"]),
     weaken("a proxy for everybody unasked", ("proxy/ways.py", "if not self.config.anyone", "if False"),

@@ -195,5 +195,14 @@ def test_a_proxy_for_everybody_must_be_asked_for(lab, state):
     assert (done.returncode, "--allow-anyone" in done.stderr) == (2, True)
     with lab.start(*words[1:5], "--allow-anyone", state=state, policy=lab.policy()):
         assert lab.status("https://origin.test/", "-x", f"http://{CLIENT}:8080") == "200"
+        def ask(where, url, *more):
+            words = ("curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "-x", f"http://{CLIENT}:8080", *more, url)
+            return subprocess.run(where(*words), capture_output=True, text=True, check=False).stdout
+
+        # from elsewhere nobody gets at what listens for this computer alone (here: nobody does)
+        for host in ("127.0.0.1", "localhost", "[::1]"):
+            assert ask(lab.inside, f"http://{host}:9/") == "502"
+            assert ask(lambda *words: at_the_origin(lab, *words), f"http://{host}:9/") == "403"
+        assert ask(lambda *words: at_the_origin(lab, *words), "http://origin.test/") == "200"
         time.sleep(0.2)
         assert "everybody who reaches" in (lab.folder / "stderr").read_text()

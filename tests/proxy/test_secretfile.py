@@ -29,6 +29,15 @@ def test_who_may_read_it(path, mode, private, fit):
         read_secret(path, private=private)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_trusts_no_file_of_another_user(path, monkeypatch):
+    os.chown(path, 1234, -1)
+    with pytest.raises(ValueError, match="belongs to user 1234"):
+        read_secret(path)
+    monkeypatch.setenv("SUDO_UID", "1234")
+    assert read_secret(path) == "s3cret\n"
+
+
 def test_what_is_no_file(tmp_path, path):
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "large").write_bytes(b"x" * (MAX_SECRET + 1))

@@ -36,7 +36,7 @@ class Change:
     now: str | None
 
     def __str__(self) -> str:
-        return f"{self.key} was {'removed' if self.now is None else 'changed'}"
+        return f"{self.key} was {'removed or reset' if self.now is None else 'changed'}"
 
 
 class SettingRecord:
@@ -88,9 +88,10 @@ class SettingRecord:
 
     def repair(self, changes: Iterable[Change]) -> None:
         """Set these values again; what others put there is not kept."""
-        noted = self.noted()
+        places = self.noted().get("places", {})     # none, where somebody has undone it meanwhile
         for each in changes:
-            self._places[each.place].write({each.key: noted["places"][each.place]["after"][each.key]})
+            if (note := places.get(each.place)) is not None:
+                self._places[each.place].write({each.key: note["after"][each.key]})
 
     def unset(self) -> tuple[list[str], list[Change]]:
         """Put back what was there before; return what was put back, and what others have changed, which stays.
@@ -124,7 +125,7 @@ class SettingRecord:
     def _forget(self) -> None:
         self.path.unlink(missing_ok=True)
         sweep(self.path)
-        _remove([str(self.path.parent)])
+        _remove([str(self.path.parent), str(self.path.parent.parent)])
 
 
 def _remove(folders: list[str]) -> None:

@@ -112,7 +112,7 @@ class Worker:
         try:
             return Rules(policy, Chain(loaded), ways.admission(), ways.out())
         except (OSError, ValueError) as error:
-            raise PolicyError([Problem(str(path or "no policy"), 1, "capture", str(error))]) from None
+            raise PolicyError([Problem(str(path or "(no policy file)"), 1, "capture", str(error))]) from None
 
     def _roots(self, rules: Rules) -> Roots:
         """What origins are verified by.  Raises PolicyError."""

@@ -279,5 +279,25 @@ def test_a_desktop_that_cannot_be_reached_stays_on_record(gnome, tmp_path):
     assert not setting.path.exists()
 
 
+def test_a_users_places_are_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/alice")
+    found = places(tmp_path)
+    assert sorted(found) == ["environment", "pac"]
+    files = [path for place in found.values() for path in place.contents]
+    assert {path.parent for path in files} == {tmp_path / "home/alice/.config/environment.d",
+                                               tmp_path / "home/alice/.config/lockgate"}
+
+
+@ROOT
+def test_undone_by_another_while_it_is_repaired(setting, root):
+    setting.set(PROXY, ["environment"])
+    (root / "etc/profile.d/lockgate.sh").write_text("theirs")
+    changes = setting.changes()
+    setting.unset()
+    setting.repair(changes)
+    assert ours(root) == []
+
+
 def test_below_a_prefix_there_are_files_only(tmp_path):
     assert "gnome" not in places(tmp_path)

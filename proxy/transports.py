@@ -13,7 +13,7 @@ from mitmproxy import options
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server
 
-from proxy.destination import dial, peer, words
+from proxy.destination import dial, numeric, peer, words
 from proxy.session import Session
 from proxy.upstreamproxy import UpstreamProxy
 
@@ -162,7 +162,10 @@ class Transports(server.LiveConnectionHandler):
         host, port = connection.address[:2]
         if (via := self.session.rules().via) is not None and via.covers(*(names := self._names(connection))):
             return await asyncio.open_connection(sock=await self._through(via, connection, names))
-        if (addresses := self.session.routes.get((host, port))) is None:
+        addresses = self.session.routes.get((host, port))
+        if not numeric(addresses[0][0] if addresses else host):     # nobody has looked where it leads: a proxy was to
+            raise OSError("it was to be looked up by an upstream proxy, which the policy no longer has")
+        if addresses is None:
             return await asyncio.open_connection(host, port)
         sock = await dial(addresses)
         if self.session.find is None:       # events say where it went; the others' connection has no one origin

@@ -218,11 +218,14 @@ def test_nobody_else_sees_the_password(proxy, origin, http_origin, parent):
 
 
 def test_a_reload_changes_the_way(folder, origin, http_origin, parent):
-    with started(folder / "reload", origin, parent, "http") as proxy:
+    with started(folder / "reload", origin, parent, "http") as proxy, proxy.tunnel(http_origin, "origin.test") as older:
         assert plain(proxy, http_origin).status == 200
         assert len(parent.asked) == 1
         proxy.reload("version: 1\n")
         proxy.said("reloaded")
+        older.sendall(f"GET / HTTP/1.1\r\nhost: origin.test:{http_origin.port}\r\n\r\n".encode())
+        answer = read_answer(older)     # a name that nobody has looked at is not looked up now, past all checks
+        assert (answer.status, b"no longer has" in answer.body) == (502, True)
         assert plain(proxy, http_origin, "origin.invalid").status == 502     # nobody here knows that name
         assert len(parent.asked) == 1
 

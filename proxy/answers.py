@@ -23,10 +23,10 @@ _PAGE = """<!doctype html>
 </body></html>
 """
 
-_TITLES = {400: "Malformed request", 403: "Blocked by policy", 408: "Request not completed in time",
-           417: "Expectation refused", 421: "Misdirected request", 431: "Request headers too large",
-           502: "Origin failed", 503: "Not available", 504: "Origin did not answer in time",
-           505: "Unknown version of HTTP", 508: "Loop detected"}
+_TITLES = {400: "Malformed request", 403: "Blocked by policy", 407: "Proxy authentication required",
+           408: "Request not completed in time", 417: "Expectation refused", 421: "Misdirected request",
+           431: "Request headers too large", 502: "Origin failed", 503: "Not available",
+           504: "Origin did not answer in time", 505: "Unknown version of HTTP", 508: "Loop detected"}
 
 
 def refusal(request: http.Request | None, status: int, detail: str, *, incident: str, rule: str = "",

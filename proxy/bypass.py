@@ -50,7 +50,7 @@ class Bypasses:
             return verdict, decision
         if verdict == "inspect" and (pin := self._pin(policy, connection)):
             decision = Decision(Action.ALLOW, PINNED, _told(pin))
-        elif verdict != "bypass" or not _by_name(policy, connection):
+        elif verdict != "bypass" or not by_name(policy, connection):
             return verdict, decision
         assert decision is not None
         if (doubt := await self._doubt(policy, connection, hello)) is None:
@@ -99,8 +99,8 @@ def _unruled(policy: Policy, connection: Connection) -> bool:
     return not policy.connection_verdict(connection).rule
 
 
-def _by_name(policy: Policy, connection: Connection) -> bool:
-    """Is it a name that decides, in `tls.bypass` or in the connection rule that matches?"""
+def by_name(policy: Policy, connection: Connection) -> bool:
+    """Of a bypass: is it a name that decides, in `tls.bypass` or in the connection rule that matches?"""
     rule = next((rule for rule in policy.connections if rule.matches(connection)), None)
     return rule is None or rule.hosts is not None
 

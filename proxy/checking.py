@@ -6,8 +6,9 @@ import json
 from dataclasses import MISSING, fields
 from typing import Any
 
-from proxy.policy import PolicyError
+from proxy.policy import PolicyError, Problem
 from proxy.registry import BUILT_IN, import_built_in, load_all
+from proxy.ways import try_files
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -18,9 +19,12 @@ def check(arguments: argparse.Namespace) -> int:
     """
     try:
         policy, loaded = load_all(arguments.policy)
-    except PolicyError as error:
+        try_files(policy.capture)
+    except (OSError, ValueError) as failure:
+        error = failure if isinstance(failure, PolicyError) else PolicyError(
+            [Problem(str(arguments.policy), 1, "capture", str(failure))])
         if not arguments.json:
-            raise
+            raise error from None
         print(json.dumps({"ok": False, "errors": error.errors}))
         return 2
     if arguments.json:

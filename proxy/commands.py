@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import ports, running
 from proxy.launcher import Launch, Launcher
 from proxy.options import UsageError, state, uid_of
+from proxy.secretfile import secret_files
 from redirector import backends, cgroups
 from redirector import release as redirector
 from redirector.plan import Plan, Scope
@@ -40,7 +41,8 @@ def _launch(arguments: argparse.Namespace, policy: "Policy", listen: list[tuple[
         raise UsageError("--user needs root: only root can start the proxy as another user")
     path = arguments.policy and arguments.policy.absolute()
     return Launch(state(arguments), path, listen, user=arguments.user, run_dir=str(Path(arguments.run_dir).absolute()),
-                  log_level="INFO" if arguments.verbose else "WARNING", readable=_named(policy, path))
+                  log_level="INFO" if arguments.verbose else "WARNING", readable=_named(policy, path),
+                  anyone=getattr(arguments, "allow_anyone", False), secrets=secret_files(policy.capture))
 
 
 def _policy(path: Path | None) -> "Policy":
@@ -106,6 +108,12 @@ def start(arguments: argparse.Namespace) -> int:
         capture, why = backends.choose(arguments.capture)
     if capture == "nftables" and arguments.listen:
         raise UsageError("--listen is for --capture explicit; captured connections come to a port of their own")
+    if capture != "explicit" and (arguments.system_proxy or arguments.allow_anyone):
+        raise UsageError("--system-proxy and --allow-anyone are for --capture explicit")
+    if arguments.system_proxy:
+        from proxy import systemproxy
+
+        systemproxy.loopback(arguments.listen or EXPLICIT)
     if capture == "explicit" and (arguments.only_user or arguments.only_cgroup):
         raise UsageError("--only-user and --only-cgroup are for --capture nftables or divert: clients choose an "
                          "explicit proxy")
@@ -126,7 +134,7 @@ def start(arguments: argparse.Namespace) -> int:
                                                     exempt_ports=launch.ports)
         if arguments.capture == "auto" and not arguments.json:
             _tell(f"capture by {capture}: {why}")
-        return _serve(launch, capture, as_json=arguments.json)
+        return _serve(launch, capture, as_json=arguments.json, setting=arguments.system_proxy, prefix=arguments.prefix)
 
 
 @contextlib.contextmanager
@@ -170,7 +178,8 @@ def _plan(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:
                 quic_users=tuple(map(uid_of, wanted.quic_users)), encrypted_dns=wanted.encrypted_dns)
 
 
-def _serve(launch: Launch, capture: str, *, as_json: bool) -> int:
+def _serve(launch: Launch, capture: str, *, as_json: bool, setting: str | None = None,
+           prefix: Path | None = None) -> int:
     launcher, note = Launcher(launch), running.place(launch.state, launch.run_dir)
     stopped = False
 
@@ -185,18 +194,34 @@ def _serve(launch: Launch, capture: str, *, as_json: bool) -> int:
             with contextlib.suppress(OSError):      # nobody listening is no reason to stop serving
                 os.write(1, f"{line}\n".encode())
 
+    def warn(message: str) -> None:
+        _tell(message)
+        launcher.note("system proxy", message)
+        if as_json:
+            tell({"type": "system-proxy", "reason": message})
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     signal.signal(signal.SIGHUP, lambda *_: launcher.reload())
     try:
-        tell(launcher.start().ready)
-        launcher.supervise(tell, lambda: stopped)
+        tell(ready := launcher.start().ready)
+        with _as_the_systems(ready, setting, prefix, warn):
+            launcher.supervise(tell, lambda: stopped)
         return 0
     finally:
         launcher.stop(release_guard=stopped)
         note.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             Path(launch.run_dir).rmdir()        # others may be running
+
+
+def _as_the_systems(ready: dict[str, Any], setting: str | None, prefix: Path | None,
+                    warn: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    if setting is None:
+        return contextlib.nullcontext()
+    from proxy import systemproxy  # costs imports
+
+    return systemproxy.kept(tuple(ready["listen"][0]), setting, prefix, warn)
 
 
 def _said(message: dict[str, Any], capture: str) -> list[str]:

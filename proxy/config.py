@@ -1,7 +1,7 @@
 """What the launcher tells the worker: in a module of its own, so that the launcher need not load the engine."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Config:
     strict: bool = False                # refuse policy and filter files that others may write: root started us
     asks: bool = False
     ports: tuple[int, int] | None = None
+    anyone: bool = False                # other computers may use the explicit proxy without a name and a password
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)   # of files that the worker's user cannot read
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"

@@ -58,15 +58,23 @@ def reflected(sock: socket.socket) -> Address:
     return plain(sock.getsockname()[0]), sock.getpeername()[1]
 
 
-def forbidden(address: str, port: int, own: set[Address]) -> str | None:
+def is_here(client: socket.socket) -> bool:
+    """Is the other end on this computer?  It is, if it comes from loopback, or from the very address it came to."""
+    there, here = peer(client)[0], plain(client.getsockname()[0])
+    return there == here or ipaddress.ip_address(there).is_loopback
+
+
+def forbidden(address: str, port: int, own: set[Address], *, here: bool = True) -> str | None:
     """Say why a connection may not be led there through the explicit door, or None.
 
     An open relay to ourselves would loop; at link-local and some other addresses clouds serve credentials to whoever
-    asks.
+    asks; and on loopback are services that are for this computer alone, where clients are that are `here`.
     """
     ip = ipaddress.ip_address(plain(address))
     if ours(address, port, own):
         return "that is lockgate itself"
+    if ip.is_loopback and not here:
+        return "this computer's own services are not for other computers"
     if ip.is_link_local or str(ip) in METADATA:
         return "link-local and cloud metadata addresses are not served through the proxy"
     if ip.is_unspecified or ip.is_multicast:
@@ -75,8 +83,9 @@ def forbidden(address: str, port: int, own: set[Address]) -> str | None:
 
 
 def ours(address: str, port: int, own: set[Address]) -> bool:
-    """Does one of the listeners `own` get what is sent there?"""
-    return any(port == own_port and _takes(host, ipaddress.ip_address(plain(address))) for host, own_port in own)
+    """Does what is sent there come to one of the addresses that we listen on?"""
+    ip = ipaddress.ip_address(plain(address))
+    return any(port == own_port and _takes(host, ip) for host, own_port in own)
 
 
 def _takes(listening: str, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

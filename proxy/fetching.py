@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
 
-from proxy.destination import streams
 from proxy.evidence import Unusable
+from proxy.upstreamproxy import UpstreamProxy
 
 #: Redirects that are followed, to plain HTTP only; more are a loop.
 REDIRECTS = 2
@@ -40,8 +40,11 @@ class Silent(Unanswered):
     """Nobody is there, or does not speak in time: there is no sense in asking it something else."""
 
 
-async def fetch(url: str, limit: int, body: bytes | None = None, content_type: str = "") -> bytes:
+async def fetch(url: str, limit: int, body: bytes | None = None, content_type: str = "",
+                via: UpstreamProxy | None = None) -> bytes:
     """Return what is at an http:// URL, of at most `limit` bytes; with a body by POST, also after a redirect.
+
+    `via` is the proxy that such questions leave by.
 
     Raises Silent without a connection or a word within FIRST_WORD seconds, or an end within FETCH_LIMIT;
     Unanswered after too many redirects or bytes, or with any answer but 200.
@@ -49,7 +52,7 @@ async def fetch(url: str, limit: int, body: bytes | None = None, content_type: s
     try:
         async with asyncio.timeout(FIRST_WORD) as deadline:
             for _ in range(1 + REDIRECTS):
-                answer = await _exchange(urlsplit(url), limit, body, content_type, deadline)
+                answer = await _exchange(urlsplit(url), limit, body, content_type, deadline, via)
                 if isinstance(answer, bytes):
                     return answer
                 url = urljoin(url, answer.location)
@@ -70,13 +73,14 @@ class Redirect(NamedTuple):
 
 
 async def _exchange(url: SplitResult, limit: int, body: bytes | None, content_type: str,
-                    deadline: asyncio.Timeout) -> bytes | Redirect:
+                    deadline: asyncio.Timeout, via: UpstreamProxy | None) -> bytes | Redirect:
     if url.scheme != "http" or not url.hostname:
         raise ValueError(f"{url.geturl()!r} is not an http:// address")
-    reader, writer = await streams(url.hostname, url.port or 80, happy_eyeballs_delay=0.25)
+    via = via if via is not None and via.covers(url.hostname) else None
+    reader, writer = await _open(url.hostname, url.port or 80, via)
     try:
         parser = h11.Connection(h11.CLIENT)
-        writer.write(_request(parser, url, body, content_type))
+        writer.write(_request(parser, url, body, content_type, via))
         answer = await _head(parser, reader)
         if isinstance(answer, h11.Response):
             deadline.reschedule(asyncio.get_running_loop().time() + FETCH_LIMIT)
@@ -86,11 +90,22 @@ async def _exchange(url: SplitResult, limit: int, body: bytes | None, content_ty
         writer.transport.abort()
 
 
-def _request(parser: h11.Connection, url: SplitResult, body: bytes | None, content_type: str) -> bytes:
+async def _open(host: str, port: int, via: UpstreamProxy | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if via is None:
+        return await streams(host, port, happy_eyeballs_delay=0.25)
+    return await asyncio.open_connection(sock=await (via.connect() if via.forwards else via.tunnel(host, port)))
+
+
+def _request(parser: h11.Connection, url: SplitResult, body: bytes | None, content_type: str,
+             via: UpstreamProxy | None) -> bytes:
     headers = [("host", url.netloc.rpartition("@")[2]), ("connection", "close"), ("user-agent", "lockgate")]
     if body is not None:
         headers += [("content-type", content_type), ("content-length", str(len(body)))]
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    if via is not None and via.forwards:        # it takes the whole URL (RFC 9112, 3.2.2)
+        target = f"http://{url.netloc.rpartition('@')[2]}{target}"
+        if via.authorization is not None:
+            headers.append(("proxy-authorization", via.authorization.decode()))
     events = [h11.Request(method="GET" if body is None else "POST", target=target, headers=headers),
               h11.Data(data=body or b""), h11.EndOfMessage()]
     return b"".join(parser.send(event) or b"" for event in events)

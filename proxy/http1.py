@@ -27,6 +27,7 @@ from proxy.engine import Abort, Cancel
 from proxy.events import incident
 from proxy.normal import normalize_response
 from proxy.session import Session
+from proxy.upstreamproxy import STATUS, for_a_proxy
 from proxy.websocket import check_response
 
 #: Bytes of a message head, of a chunk's head, and of requests sent ahead of their turn.  nginx and Apache take 8 K a
@@ -227,6 +228,18 @@ class OriginSide(_Side, Http1Client):
     retiring = False
     _served = False     # whether it has answered a request
 
+    def __init__(self, context: Context, forwarded: bytes | None = b"") -> None:
+        """`forwarded`: the connection leads to an upstream proxy, which takes whole URLs; its value is our
+        `Proxy-Authorization`, or None.  Empty: to the origin itself."""
+        super().__init__(context)
+        self._forwarded, self._port = forwarded, (context.server.address or ("", 80))[1]
+
+    def send(self, event: HttpEvent) -> Commands:
+        if self._forwarded != b"" and isinstance(event, RequestHeaders):
+            event = RequestHeaders(event.stream_id, for_a_proxy(event.request, self._port, self._forwarded),
+                                   event.end_stream)
+        yield from super().send(event)
+
     @property
     def busy(self) -> bool:
         return self.stream_id is not None
@@ -257,6 +270,8 @@ class OriginSide(_Side, Http1Client):
     def _begin(self, response: http.Response, event: events.ConnectionEvent) -> Commands:
         assert self.request is not None
         assert self.stream_id is not None
+        if self._forwarded != b"" and response.status_code == 407:      # no client of ours can answer that
+            raise ValueError(f"the upstream proxy {STATUS[407]}")
         normalize_response(response)
         if response.status_code == 101:
             check_response(self.request, response)

@@ -10,6 +10,7 @@ either is seen by the other, and of the launcher by both.
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import confine
 from proxy.config import Config
 from proxy.pair import TICK, Pair
+from proxy.secretfile import read_secrets
 from redirector import release, wire
 from redirector.plan import Plan, require
 
@@ -38,6 +40,8 @@ READY_LIMIT = 15.0
 #: Restarts within RESTART_WINDOW seconds.  A pair that dies more often is not going to live, so it is tried again only
 #: every PAUSE seconds; giving up would leave a computer that fails closed without anybody who tries.
 MAX_RESTARTS, RESTART_WINDOW, PAUSE = 20, 60.0, 5.0
+#: Characters of a note for the worker: with escapes still one write to its pipe (PIPE_BUF, pipe(7)).
+MAX_NOTE = 600
 #: Bytes of the root certificate, far more than ours has.
 MAX_ROOT = 1 << 16
 
@@ -70,6 +74,8 @@ class Launch:
     asks: bool = False
     ports: tuple[int, int] | None = None
     keeper: "Keeper | None" = None
+    anyone: bool = False            # see Config
+    secrets: Sequence[tuple[Path, bool]] = ()       # files, and whether nobody else may read them
 
 
 class Launcher:
@@ -124,7 +130,8 @@ class Launcher:
     def _start_worker(self, channel: socket.socket) -> subprocess.Popen[bytes]:
         launch = self.launch
         config = Config(str(launch.state), str(launch.policy) if launch.policy else None, launch.plan is None,
-                        launch.listen, channel.fileno(), strict=self.root, asks=launch.asks, ports=launch.ports)
+                        launch.listen, channel.fileno(), strict=self.root, asks=launch.asks, ports=launch.ports,
+                        anyone=launch.anyone, secrets=read_secrets(launch.secrets))
         environment = {key: value for key, value in os.environ.items() if key not in SCRUBBED}
         environment["LOCKGATE_LOG"] = launch.log_level
         confined, errors = None, 2
@@ -174,6 +181,13 @@ class Launcher:
             info = os.fstat(file.fileno())
             require(stat.S_ISREG(info.st_mode) and info.st_uid == owner, f"{path}: not a file of the proxy's own")
             return file.read(MAX_ROOT)
+
+    def note(self, what: str, detail: str) -> None:
+        """Have the worker record an event of our own life."""
+        if self.pair is not None and (pipe := self.pair.worker.stdin) is not None:
+            with contextlib.suppress(OSError, ValueError):      # it is being replaced
+                pipe.write(json.dumps({"note": what, "detail": detail[:MAX_NOTE]}).encode() + b"\n")
+                pipe.flush()
 
     def reload(self) -> None:
         """Have the worker read its policy again."""

@@ -146,7 +146,8 @@ class Http(HttpLayer):
     def make_side(self, context: Context) -> layer.Layer:
         """Make the origin's side for a connection that is established."""
         is_h2 = context.server.alpn == b"h2"
-        side = http2.OriginSide(context, self._room_below) if is_h2 else http1.OriginSide(context)
+        side = http2.OriginSide(context, self._room_below) if is_h2 else http1.OriginSide(
+            context, self.session.forwarded.get(context.server, b""))
         self.sides[context.server] = side
         return side
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,8 +15,8 @@ from mitmproxy import options
 
 from addons.connection import Connection, Process
 from addons.verdict import Action
-from proxy import destination, explicit
-from proxy.bypass import Bypasses
+from proxy import destination, explicit, upstreamproxy
+from proxy.bypass import Bypasses, by_name
 from proxy.chain import Decision
 from proxy.destination import Address
 from proxy.engine import Handler, Hook
@@ -42,6 +42,7 @@ LOOP = "loop"
 #: Connections that the kernel may keep ready for us.
 BACKLOG = 1024
 
+type Find = Callable[[str, int], Awaitable[tuple[Address, ...]]]
 type Owner = Callable[[Address, Address], asyncio.Future[Process | None]]
 type Origin = Callable[[Address, Address], asyncio.Future[tuple[Process | None, Address | None]]]
 
@@ -122,6 +123,8 @@ class Door:
         except explicit.Refusal as error:
             session.refuse(str(error), number := incident())
             await explicit.refuse(client, error.answer(number))
+        except explicit.Served as page:
+            await explicit.refuse(client, page.answer)
         except BadHello as error:
             self.records.uninspectable(session, f"malformed TLS ({error})")
             await explicit.refuse(client, DECODE_ERROR)
@@ -144,13 +147,19 @@ class Door:
             finally:
                 connection.process = await self._owner(owner)
         connection.process = await self._owner(self.owner(connection.client, client.getsockname()[:2]))
-        target = await explicit.greet(client)
+        rules = self.rules()
+        target = await explicit.greet(client, rules.admission, direct=rules.policy.capture.fail == "open")
         connection.host, connection.address = target.host, target.address
+        find = partial(self._find, here=destination.is_here(client))
         if target.plain:
-            session.find = partial(explicit.find, own=self.own)
+            session.find = find
             return target.rest
-        await self._lead(session)
-        await explicit.accept(client)
+        try:
+            await self._lead(session, find)
+        except explicit.Refusal as error:
+            error.spoken = target.spoken
+            raise
+        await explicit.accept(client, target.spoken)
         return await self._look(client, session, target.rest)
 
     async def _look(self, client: socket.socket, session: Session, read: bytes) -> bytes:
@@ -161,12 +170,12 @@ class Door:
             _describe(session, hello)
         return first
 
-    async def _lead(self, session: Session) -> None:
+    async def _lead(self, session: Session, find: Find) -> None:
         """Look up where the tunnel goes, if that is anybody's business."""
         connection = session.connection
         session.refused = blocked_by_name(session, connection)
         if session.refused is None:
-            routes = await explicit.find(*connection.address, own=self.own)
+            routes = await find(*connection.address)
             connection.address, session.routes = routes[0], {routes[0]: routes}
 
     async def _told(self, origin: Origin, client: socket.socket) -> tuple[Process | None, Address]:
@@ -177,6 +186,9 @@ class Door:
             log.error("a connection that was not captured came to lockgate and is closed")
             raise ConnectionError("nobody knows where it was going")
         return process, self._not_ourselves(address)
+
+    def _find(self, host: str, port: int, *, here: bool) -> Awaitable[tuple[Address, ...]]:
+        return explicit.find(host, port, self.own, self.rules().via, here=here)
 
     def _original(self, client: socket.socket) -> Address:
         return self._not_ourselves(destination.original(client))
@@ -251,9 +263,11 @@ class Door:
 
     async def _bypass(self, client: socket.socket, session: Session, first: bytes, decision: Decision) -> None:
         connection = session.connection
+        name = connection.host if by_name(self.rules().policy, connection) else None
         try:
             async with asyncio.timeout(self.rules().policy.limits.answer / 2):        # the proof has had its part
-                origin = await destination.dial([connection.address])       # no other has proved to be the name's
+                # no other address has proved to be the name's
+                origin = await upstreamproxy.dial(self.rules().via, [connection.address], name)
         except OSError:
             await hang_up(client)       # as near to a refusal as one that was accepted can come
             raise

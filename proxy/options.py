@@ -74,6 +74,18 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
                                              "connect() (needs no rights), or by variables; auto says which fits"}),
     "listen": (("--listen",), {"type": address, "metavar": "HOST:PORT",
                                "help": "where the explicit proxy listens; for divert the port counts"}),
+    "allow_anyone": (("--allow-anyone",), {"action": "store_true", "help": "serve other computers without a password"}),
+    "system_proxy": (("--system-proxy",), {"nargs": "?", "const": "watch", "choices": ("watch", "repair"),
+                                           "help": "be the system's proxy meanwhile; what others change is said, or "
+                                                   "set again"}),
+    "prefix": (("--prefix",), {"type": Path, "metavar": "DIR",
+                               "help": "the system's files are below DIR, as in an image; default: /"}),
+    "setting_action": (("setting_action",), {"metavar": "show|set|unset", "choices": ("show", "set", "unset"),
+                                             "help": "what to do with the setting"}),
+    "to": (("--to",), {"type": address, "metavar": "HOST:PORT", "help": "the proxy; default: the one that runs"}),
+    "places": (("--places",), {"metavar": "NAMES", "help": "environment, pac, gnome, apt, windows; default: all that "
+                                                           "are here but apt"}),
+    "proxy_user": (("proxy_user",), {"metavar": "NAME", "help": "who may use the proxy"}),
     "only_user": (("--only-user",), {"metavar": "USER", "help": "capture this user's connections only"}),
     "only_cgroup": (("--only-cgroup",), {"metavar": "PATH", "help": "capture this control group's connections only"}),
     "forward": (("--forward",), {"action": "append", "default": [], "metavar": "IFACE",

@@ -9,12 +9,15 @@ import asyncio
 import contextlib
 import socket
 from collections import OrderedDict
+from collections.abc import Callable
 
 from OpenSSL import SSL
 
-from proxy.destination import Address, dial, words
+from proxy import upstreamproxy
+from proxy.destination import Address, words
 from proxy.origins import Origins
 from proxy.upstream import tolerated
+from proxy.upstreamproxy import UpstreamProxy
 
 #: Seconds that an answer holds.  A name keeps its addresses for longer; a failure may have passed after a moment, but a
 #: browser's ten connections to one page must not each wait for the same one.
@@ -33,8 +36,8 @@ type Question = tuple[Address, str]
 class Probe:
     """Remembers which address has shown itself to be which name's."""
 
-    def __init__(self, origins: Origins) -> None:
-        self._origins = origins
+    def __init__(self, origins: Origins, via: Callable[[], UpstreamProxy | None] = lambda: None) -> None:
+        self._origins, self._via = origins, via
         self.forget()
 
     def forget(self) -> None:
@@ -76,7 +79,7 @@ class Probe:
 
     async def _meet(self, address: Address, name: str) -> str | None:
         origin = self._origins.connect(name)
-        with await dial([address]) as sock:
+        with await upstreamproxy.dial(self._via(), [address], name) as sock:
             failure = await _handshake(sock, origin)
             with contextlib.suppress(OSError, SSL.Error):
                 origin.shutdown()               # close_notify (RFC 8446, 6.1)

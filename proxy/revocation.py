@@ -27,6 +27,7 @@ from proxy.crl import RevocationList
 from proxy.evidence import Status, Unusable, extension, is_ca, utc_now
 from proxy.fetching import Inquiries, Unanswered, fetch
 from proxy.rules import Refusal, Rule
+from proxy.upstreamproxy import UpstreamProxy
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,9 @@ class Revocation:
     `report` takes a sentence, once for each CA that could not be asked although the certificate was then accepted.
     """
 
-    def __init__(self, report: Callable[[str], object] = log.warning, now: Callable[[], datetime] = utc_now) -> None:
-        self._report, self._now = report, now
+    def __init__(self, report: Callable[[str], object] = log.warning, now: Callable[[], datetime] = utc_now,
+                 via: Callable[[], UpstreamProxy | None] = lambda: None) -> None:
+        self._report, self._now, self._via = report, now, via
         self._statuses: OrderedDict[bytes, Status] = OrderedDict()
         self._silent: OrderedDict[bytes, Unanswered] = OrderedDict()    # those that name no place to ask
         self._lists: OrderedDict[tuple[str, bytes], RevocationList] = OrderedDict()
@@ -133,7 +135,7 @@ class Revocation:
                              patience: float) -> Status:
         async def question() -> Status:
             request = ocsp.question(certificate, issuer)
-            answer = await fetch(source.url, ocsp.MAX_ANSWER, request, "application/ocsp-request")
+            answer = await fetch(source.url, ocsp.MAX_ANSWER, request, "application/ocsp-request", self._via())
             self._remember(certificate, status := ocsp.read(answer, certificate, issuer, self._now()))
             return status
 
@@ -145,7 +147,7 @@ class Revocation:
         key = source.url, _fingerprint(issuer)
 
         async def question() -> RevocationList:
-            data = await fetch(source.url, crl.MAX_LIST)
+            data = await fetch(source.url, crl.MAX_LIST, via=self._via())
             self._keep(key, listed := await asyncio.to_thread(crl.read, data, issuer, self._now()))
             return listed
 

@@ -18,6 +18,7 @@ from addons.connection import Connection, Process
 from proxy import resolvers
 from proxy.keys import Key, Node, json_schema
 from proxy.patterns import LABEL, host_pattern, matches_host
+from proxy.proxyurl import LOCAL, exception, proxy_url
 from proxy.tlspolicy import Tls
 
 Network = IPv4Network | IPv6Network
@@ -38,10 +39,21 @@ class Capture:
         "refuse: DNS over TLS, QUIC and HTTPS, so that programs fall back to the system's resolver")] = "allow"
     quic_users: Annotated[tuple[str, ...], Key(
         'user names, or uids in quotes ("1000"), whose QUIC is let go although `quic` says reject')] = ()
+    proxy_users: Annotated[Path | None, Key("who may use an explicit proxy that listens for other computers")] = None
+    upstream_proxy: Annotated[str | None, Key(
+        "the proxy that all connections leave by: http://HOST:PORT or socks5://HOST:PORT", convert=proxy_url)] = None
+    upstream_proxy_username: Annotated[str | None, Key("what it knows us by")] = None
+    upstream_proxy_password_file: Annotated[Path | None, Key("file with the password; nobody else may read it")] = None
+    upstream_proxy_except: Annotated[tuple[str, ...], Key(
+        "met without it: hosts, addresses, CIDR blocks; local: private networks", convert=exception)] = (LOCAL,)
 
     def __post_init__(self) -> None:
         if not self.ports:
             raise ValueError("`ports` is empty: nothing would be captured")
+        if (self.upstream_proxy_username is None) != (self.upstream_proxy_password_file is None):
+            raise ValueError("`upstream_proxy_username` and `upstream_proxy_password_file` need each other")
+        if self.upstream_proxy_username and self.upstream_proxy is None:
+            raise ValueError("`upstream_proxy_username` is given, but no `upstream_proxy`")
 
     def allows_quic(self, process: Process | None) -> bool:
         return self.quic == "allow" or bool(set(self.quic_users) & _names(process or Process(0)))

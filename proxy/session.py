@@ -11,6 +11,7 @@ from OpenSSL import SSL
 from addons.connection import Connection
 from addons.decode import Unscannable
 from addons.verdict import Action
+from proxy.admission import Admission
 from proxy.body import Body, message_boundary
 from proxy.chain import Chain, Decision, Exchange
 from proxy.destination import Address
@@ -19,6 +20,7 @@ from proxy.hello import ClientHello
 from proxy.loops import Loops, Round
 from proxy.resumption import Attempt
 from proxy.schema import Policy
+from proxy.upstreamproxy import UpstreamProxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Rules:
 
     policy: Policy
     chain: Chain
+    admission: Admission | None = None      # who may use an explicit proxy that listens for others
+    via: UpstreamProxy | None = None        # the way to origins
 
 
 class Recorder(Protocol):
@@ -128,6 +132,8 @@ class Session:
     find: Callable[[str, int], Awaitable[tuple[Address, ...]]] | None = None
     #: Where to dial, in this order, for what an origin is called: the verdict holds for these addresses alone.
     routes: dict[Address, tuple[Address, ...]] = field(default_factory=dict)
+    #: Connections that lead to an upstream proxy, for plain requests, with the value of `Proxy-Authorization`.
+    forwarded: dict[End, bytes | None] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
     flow_id: int = field(default_factory=new_flow_id)
     guard: Loops | None = None          # against connections that come round

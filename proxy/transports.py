@@ -6,14 +6,16 @@ One of the files that know mitmproxy's internals (see `engine.py`).
 
 import asyncio
 import contextlib
+import socket
 import time
 
 from mitmproxy import options
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server
 
-from proxy.destination import dial, peer, streams, words
+from proxy.destination import dial, numeric, peer, streams, words
 from proxy.session import Session
+from proxy.upstreamproxy import UpstreamProxy
 
 #: Bytes read at once.
 CHUNK = 65536
@@ -32,6 +34,7 @@ class Transports(server.LiveConnectionHandler):
         super().__init__(reader, writer, opts, mode)
         self._loop = asyncio.get_running_loop()
         self._dialled: set[Server] = set()
+        self._chained: set[Server] = set()      # their other end is an upstream proxy, of which events say nothing
         self._eased = asyncio.Event()       # something was handled: those that wait look again
         self._last_words = False            # the client's connection ends by our own wish
 
@@ -138,7 +141,7 @@ class Transports(server.LiveConnectionHandler):
             return self._not_opened(command, words(error))
         connection.timestamp_tcp_setup = time.time()
         connection.state = ConnectionState.OPEN
-        connection.peername = writer.get_extra_info("peername")
+        connection.peername = None if connection in self._chained else writer.get_extra_info("peername")
         connection.sockname = writer.get_extra_info("sockname")
         self.transports[connection] = server.ConnectionIO(asyncio.current_task(), reader, writer)
         timer = self._loop.call_later(limit, self._handshake_overdue, connection)
@@ -148,6 +151,8 @@ class Transports(server.LiveConnectionHandler):
         finally:
             timer.cancel()
             self._dialled.discard(connection)
+            self._chained.discard(connection)
+            self.session.forwarded.pop(connection, None)
             connection.timestamp_end = time.time()
 
     async def _dial(self, connection: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -155,12 +160,41 @@ class Transports(server.LiveConnectionHandler):
             raise OSError("no address to connect to")
         connection.timestamp_start = time.time()
         host, port = connection.address[:2]
-        if (addresses := self.session.routes.get((host, port))) is None:
+        if (via := self.session.rules().via) is not None and via.covers(*(names := self._names(connection))):
+            return await asyncio.open_connection(sock=await self._through(via, connection, names))
+        addresses = self.session.routes.get((host, port))
+        if not numeric(addresses[0][0] if addresses else host):     # nobody has looked where it leads: a proxy was to
+            raise OSError("it was to be looked up by an upstream proxy, which the policy no longer has")
+        if addresses is None:
             return await streams(host, port)
         sock = await dial(addresses)
         if self.session.find is None:       # events say where it went; the others' connection has no one origin
             self.session.connection.address = peer(sock)
         return await asyncio.open_connection(sock=sock)
+
+    def _names(self, connection: Server) -> tuple[str | None, str]:
+        """What an origin is known by: its name, if it has one that holds for the whole connection, and its address."""
+        assert connection.address is not None
+        session = self.session
+        if session.find is not None:        # the address is what the request has named
+            return None, connection.address[0]
+        name = connection.sni or session.connection.host
+        if name is None and not connection.tls and session.transfers:       # a plain request that was captured
+            name = next(iter(session.transfers.values())).host
+        return name, connection.address[0]
+
+    async def _through(self, via: UpstreamProxy, connection: Server, names: tuple[str | None, str]) -> socket.socket:
+        """Meet the origin through an upstream proxy, which gets the name to look up."""
+        assert connection.address is not None
+        self._chained.add(connection)
+        session = self.session
+        if not connection.tls and session.transfers:        # plain HTTP; anything else has none
+            if via.forwards:
+                session.forwarded[connection] = via.authorization
+                return await via.connect()
+            if session.find is None:        # it leads to that name alone: requests for others are misdirected (421)
+                session.connection.host = names[0]
+        return await via.tunnel(names[0] or names[1], connection.address[1])
 
     def _not_opened(self, command: commands.OpenConnection, reason: str) -> None:
         command.connection.error = reason

@@ -31,6 +31,7 @@ from proxy.bypass import Bypasses
 from proxy.chain import Chain
 from proxy.channel import Channel, Lost, own_lookup
 from proxy.config import Config
+from proxy.destination import Address
 from proxy.engine import lean_options
 from proxy.gate import hooks
 from proxy.listener import MAX_CONNECTIONS, Door
@@ -45,6 +46,7 @@ from proxy.revocation import Revocation
 from proxy.session import Rules
 from proxy.tlsface import Tls, upstream_roots
 from proxy.watch import Watch
+from proxy.ways import Ways
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class Worker:
         self.config = config
         self.state = Path(config.state)
         self.policy_path = Path(config.policy) if config.policy else None
+        self.own: set[Address] = set()
         self.rules = self._build()
         self.watch = Watch(self.policy_path, self.rules)
         self.stopping = asyncio.Event()
@@ -102,9 +105,14 @@ class Worker:
         strict, path = self.config.strict, self.policy_path
         if path is None:
             policy = default_policy()
-            return Rules(policy, Chain(build(policy, Path())))
-        policy, loaded = load_all(path, strict=strict)
-        return Rules(policy, Chain(loaded))
+            loaded = build(policy, Path())
+        else:
+            policy, loaded = load_all(path, strict=strict)
+        ways = Ways(self.config, policy.capture, self.own)
+        try:
+            return Rules(policy, Chain(loaded), ways.admission(), ways.out())
+        except (OSError, ValueError) as error:
+            raise PolicyError([Problem(str(path or "(no policy file)"), 1, "capture", str(error))]) from None
 
     def _roots(self, rules: Rules) -> Roots:
         """What origins are verified by.  Raises PolicyError."""
@@ -146,14 +154,16 @@ class Worker:
         authority = Authority.load_or_create(self.state / "ca")
         policy = self.rules.policy
         self._own_root = authority.certificate
-        self.origins = Origins(self._roots(self.rules), lambda: self.rules.policy.tls.upstream, Revocation())
+        self.origins = Origins(self._roots(self.rules), lambda: self.rules.policy.tls.upstream,
+                               Revocation(via=lambda: self.rules.via))
         self.records = Records(self.state, policy.events)
         self.master, opts = lean_options()
         adopt(self.master, self.rules)
-        self.probe = Probe(self.origins)
+        self.probe = Probe(self.origins, lambda: self.rules.via)
         bypasses = Bypasses(self.probe, Pins(self.state))
         table = hooks(Tls(authority, self.origins), bypasses)
-        door = Door(opts, table, lambda: self.rules, self.records, own_lookup, self.config.explicit, bypasses)
+        door = Door(opts, table, lambda: self.rules, self.records, own_lookup, self.config.explicit, bypasses,
+                    own=self.own)
         if self.config.ports is not None:
             ports.use(self.config.ports)
             door.reflected = True
@@ -204,12 +214,17 @@ class Worker:
         return sockets
 
     def _launcher_spoke(self) -> None:
-        """A word means that the redirector has its Start, so that heartbeats may begin; the end, that the launcher
-        has gone.  That is no orderly stop, so a guard stays."""
+        """A word means that the redirector has its Start, so that heartbeats may begin; others are to be recorded; the
+        end, that the launcher has gone.  That is no orderly stop, so a guard stays."""
         loop = asyncio.get_running_loop()
-        if os.read(0, 4096):
-            assert self.channel is not None
-            self._tasks.append(loop.create_task(self._attend(self.channel)))
+        if words := os.read(0, 4096):
+            if words.startswith(b"go\n"):
+                assert self.channel is not None
+                self._tasks.append(loop.create_task(self._attend(self.channel)))
+            for word in words.removeprefix(b"go\n").splitlines():
+                with contextlib.suppress(ValueError, KeyError):     # one that was cut in two
+                    note = json.loads(word)
+                    self.records.lifecycle(note["note"], note["detail"])
             return
         loop.remove_reader(0)
         self.exit_code = LAUNCHER_LOST

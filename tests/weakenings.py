@@ -51,6 +51,7 @@ def weaken(name: str, *edits: Edit, tests: Sequence[str]) -> Weakening:
 UPSTREAM, REFUSED = "proxy/upstream.py", "proxy/test_upstream.py::test_what_is_refused"
 VERIFY, WEAKNESSES, REVOCATION = "proxy/verify.py", "proxy/weaknesses.py", "proxy/revocation.py"
 FACE, LAYERS, MIRROR, TICKETS = "proxy/tlsface.py", "proxy/tlslayers.py", "proxy/mirror.py", "proxy/resumption.py"
+DOOR = "proxy/explicit.py"
 BYPASS, PINS, HOSTS, NORMAL = "proxy/bypass.py", "proxy/pins.py", "proxy/hosts.py", "proxy/normal.py"
 SCHEMA, HIDES = "proxy/schema.py", "proxy/test_schema.py::test_what_hides_names_has_its_verdict"
 ACTIVATED, ANSWERS = "redirector/activated.py", "proxy/test_disclosure.py::test_"
@@ -211,7 +212,7 @@ WEAKENINGS = (
            tests=[f"{ANSWERS}what_cannot_be_read_is_not_handed_on[longer"]),
     weaken("hidden: a hello earns a bypass", (SCHEMA, "sent = self.ja4 or self.sni or self.ech", "sent = self.ja4"),
            tests=["proxy/test_schema.py::test_a_hello_alone_earns_no_bypass"]),
-    weaken("hidden: port 853 is open", ("redirector/nftables.py", 'if plan.encrypted_dns == "refuse"', "if False"),
+    weaken("hidden: port 853 is open", ("redirector/forwarding.py", 'if plan.encrypted_dns == "refuse"', "if False"),
            tests=["redirector/test_nftables.py::test_variants[encrypted DNS]"]),
     weaken("hidden: QUIC for all where one may",
            ("redirector/nftables.py", 'yield f"meta skuid {_set(plan.quic_users)} udp', 'yield "udp'),
@@ -226,6 +227,32 @@ WEAKENINGS = (
            tests=["proxy/test_service.py::test_a_record_that_others_may_have_written_is_not_believed"]),
     weaken("service: a crash lifts the guard", ("proxy/serving.py", 'os.environ.get("SERVICE_RESULT") == "success"', "True"),
            tests=["proxy/test_serving.py::test_only_an_orderly_end_lifts_the_guard[watchdog-False]"]),
+
+    # -- proxies before and behind us
+    weaken("oddly written addresses are names", (DOOR, "as_address(host) is None and via.covers(host)", "via.covers(host)"),
+           tests=["proxy/test_upstreamproxy.py::test_forbidden_addresses_stay_forbidden"]),
+    weaken("nothing is met directly", ("proxy/upstreamproxy.py", "return not any(self._exceptions", "return True or any(self._exceptions"),
+           tests=["proxy/test_upstreamproxy.py::test_exceptions_are_met_directly"]),
+    weaken("a bypass by address follows the name",
+           ("proxy/listener.py", "connection.host if by_name(self.rules().policy, connection) else None", "connection.host"),
+           tests=["proxy/test_upstreamproxy.py::test_a_bypass_by_address_leads_to_that_address"]),
+    weaken("the upstream proxy's question goes on to the client", ("proxy/http1.py", "response.status_code == 407", "False"),
+           tests=["proxy/test_upstreamproxy.py::test_a_plain_request_that_it_wants_a_password_for"]),
+    weaken("we are our own upstream proxy", ("proxy/upstreamproxy.py", "if destination.ours(address, port, self._own)", "if False"),
+           tests=["proxy/test_upstreamproxy.py::test_our_own_listener_is_no_upstream_proxy"]),
+    weaken("our loopback is everybody's", ("proxy/destination.py", "if ip.is_loopback and not here", "if False"),
+           tests=["proxy/test_destination.py::test_forbidden_to_other_computers"]),
+    weaken("a password that others read", ("proxy/secretfile.py", "if private and info.st_mode", "if False and info.st_mode"),
+           tests=["proxy/test_secretfile.py::test_who_may_read_it"]),
+    weaken("a proxy for everybody unasked", ("proxy/ways.py", "if not self.config.anyone", "if False"),
+           tests=["proxy/test_admission.py::test_who_is_let_in"]),
+    weaken("SOCKS knows no password", (DOOR, "wanted = socks.NO_AUTHENTICATION if admission is None else socks.PASSWORD",
+                                       "wanted, admission = socks.NO_AUTHENTICATION, None"),
+           tests=["proxy/test_door_users.py::test_refused[SOCKS 5 without]"]),
+    weaken("SOCKS 4 is let in", (DOOR, "        if admission is not None:\n            raise Refusal(407, \"SOCKS 4", "        if False:\n            raise Refusal(407, \"SOCKS 4"),
+           tests=["proxy/test_door_users.py::test_refused[SOCKS 4]"]),
+    weaken("an undo takes others' changes with it", ("proxy/settingrecord.py", "if now[key] == after[key] != before[key]}", "if now[key] != before[key]}"),
+           tests=["proxy/test_systemproxy.py::test_what_others_changed_is_said_and_left_alone"]),
 )
 
 

@@ -85,3 +85,15 @@ def test_filters_are_shown_with_their_options(capsys):
     assert cli.main(["filters", "--json"]) == 0
     rows = {row["use"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert rows["cards.Cards"]["options"] == {"processors": [], "action": "block", "minimum": 1}
+
+
+def test_files_of_secrets_are_looked_at(tmp_path, capsys):
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\ncapture: {upstream_proxy: 'http://a.test:1', upstream_proxy_username: me, "
+                    "upstream_proxy_password_file: secret}\n")
+    for prepare, words in ((lambda: None, "No such file"), (lambda: (tmp_path / "secret").touch(0o644), "chmod 600")):
+        prepare()
+        assert cli.main(["check", str(path)]) == 2
+        assert words in capsys.readouterr().err
+    (tmp_path / "secret").chmod(0o600)
+    assert cli.main(["check", str(path)]) == 0

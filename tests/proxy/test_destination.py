@@ -45,6 +45,16 @@ def test_forbidden(address, port, refused):
     assert (forbidden(address, port, OWN) is not None) == refused
 
 
+@pytest.mark.parametrize(("address", "refused"), [
+    ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("::ffff:127.0.0.1", True), ("192.0.2.1", False),
+    ("10.0.0.1", False),
+])
+def test_forbidden_to_other_computers(address, refused):
+    """Whoever may use the proxy from elsewhere gets at no service that listens for this computer alone."""
+    assert (forbidden(address, 80, OWN, here=False) is not None) == refused
+    assert forbidden(address, 80, OWN) is None
+
+
 @pytest.mark.parametrize(("host", "expected"), [("192.0.2.1", True), ("::1", True), ("a.test", False), ("1", False)])
 def test_numeric(host, expected):
     assert numeric(host) == expected

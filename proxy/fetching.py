@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
 
+from proxy.destination import streams
 from proxy.evidence import Unusable
 from proxy.upstreamproxy import UpstreamProxy
 

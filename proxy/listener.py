@@ -37,8 +37,8 @@ OWNER_LIMIT = 0.5
 MAX_CONNECTIONS = 10_000
 #: A fatal TLS alert (RFC 8446, 6.2).
 DECODE_ERROR = b"\x15\x03\x01\x00\x02\x02\x32"
-#: What events name as the rule where a connection came round to us.
-LOOP = "loop"
+#: What events name as the rule where a connection came round to us, and where our upstream proxy brings it.
+LOOP, CHAIN = "loop", "capture.upstream_proxy"
 #: Connections that the kernel may keep ready for us.
 BACKLOG = 1024
 
@@ -235,7 +235,10 @@ class Door:
             connection.address, session.routes = routes[0], {routes[0]: routes}
             if verdict != "block" and (why := await session.came_round(connection, first)):
                 verdict, decision = "block", Decision(Action.BLOCK, LOOP, why)
-            verdict, decision = await self.bypasses.settle(session, session.hello, verdict, decision)
+            if session.direct:
+                verdict, decision = "bypass", Decision(Action.ALLOW, CHAIN, "ours, by way of the upstream proxy")
+            else:
+                verdict, decision = await self.bypasses.settle(session, session.hello, verdict, decision)
             if verdict == "bypass":
                 assert decision is not None
                 await self._bypass(client, session, first, decision)
@@ -267,7 +270,8 @@ class Door:
         try:
             async with asyncio.timeout(self.rules().policy.limits.answer / 2):        # the proof has had its part
                 # no other address has proved to be the name's
-                origin = await upstreamproxy.dial(self.rules().via, [connection.address], name)
+                via = None if session.direct else self.rules().via
+                origin = await upstreamproxy.dial(via, [connection.address], name)
         except OSError:
             await hang_up(client)       # as near to a refusal as one that was accepted can come
             raise

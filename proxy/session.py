@@ -152,9 +152,18 @@ class Session:
         """Why it cannot get anywhere: what we sent for it came round."""
         return next((each.looped for each in self.rounds if each.looped), "")
 
+    @property
+    def direct(self) -> bool:
+        """Does our upstream proxy bring it, for us?  It must not be led through that once more."""
+        return any(each.direct for each in self.rounds)
+
     async def came_round(self, connection: Connection, first: bytes = b"") -> str:
         """Why this connection, which begins with `first`, must not be led on; empty if it may."""
-        return await self.guard.judge(self.rounds, connection, first) if self.guard is not None else ""
+        if self.guard is None:
+            return ""
+        via = self.rules().via
+        through = via.places if via is not None and via.covers(connection.host, connection.address[0]) else ()
+        return await self.guard.judge(self.rounds, connection, first, through)
 
     def sent(self, first: bytes) -> None:
         """These are the first bytes that leave towards an origin."""

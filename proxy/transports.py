@@ -160,7 +160,8 @@ class Transports(server.LiveConnectionHandler):
             raise OSError("no address to connect to")
         connection.timestamp_start = time.time()
         host, port = connection.address[:2]
-        if (via := self.session.rules().via) is not None and via.covers(*(names := self._names(connection))):
+        if (via := self.session.rules().via) is not None and not self.session.direct \
+                and via.covers(*(names := self._names(connection))):
             return await asyncio.open_connection(sock=await self._through(via, connection, names))
         addresses = self.session.routes.get((host, port))
         if not numeric(addresses[0][0] if addresses else host):     # nobody has looked where it leads: a proxy was to

@@ -58,6 +58,11 @@ class UpstreamProxy:
         return f"the upstream proxy {pac.authority(self.place.host, self.place.port)}"
 
     @property
+    def places(self) -> tuple[Address, ...]:
+        """Where it was found last."""
+        return self._found[1]
+
+    @property
     def forwards(self) -> bool:
         """Does it take plain requests as they are?  Many let nobody through to port 80 by CONNECT."""
         return self.place.kind == "http"

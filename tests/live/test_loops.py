@@ -123,6 +123,49 @@ def test_a_local_proxy_of_the_application_s_is_captured_once(lab, state):
         assert loops(lab, started) == []
 
 
+# -- chains
+
+def test_what_our_upstream_proxy_sends_on_for_us_goes_straight_to_the_origin(lab, state):
+    """It is captured as everybody is: without the guard it would be sent to it again, and again."""
+    policy = lab.folder / "chain.yaml"
+    policy.write_text(lab.policy().read_text().replace(
+        "{fail: closed}", "{fail: closed, upstream_proxy: 'http://127.0.0.1:3128'}"))
+    with running(lab.inside(sys.executable, "-c", CONNECT_PROXY, "3128")) as other, \
+            lockgate(lab, state, "main", policy=policy) as started:
+        assert wait_for(lambda: lab.status("https://origin.test/") == "200", 5)      # the proxy is up
+        before = len(lab.requests())
+        for _ in range(3):
+            assert lab.status("https://origin.test/") == "200"
+        assert lab.status("https://blocked.test/") == "403"
+        assert len(lab.requests()) == before + 3
+        events = lab.events(state, "--filter", "capture.upstream_proxy")
+        assert {event["process"]["pid"] for event in events} == {other.pid}
+        assert [event["lockgate"]["verdict"] for event in events].count("bypass") >= 3
+        assert loops(lab, started) == []
+
+
+def test_two_that_are_each_other_s_upstream_proxy(lab, tmp_path):
+    policies = []
+    for name, other in (("a", 8081), ("b", 8080)):
+        policies.append(lab.folder / f"mutual-{name}.yaml")
+        policies[-1].write_text(lab.policy().read_text().replace(
+            "{fail: closed}", f"{{fail: closed, upstream_proxy: 'http://127.0.0.1:{other}'}}"))
+    explicit = ("--capture", "explicit", "--listen")
+    with lockgate(lab, tmp_path / "a", "a", *explicit, "127.0.0.1:8080", policy=policies[0]) as first, \
+            lockgate(lab, tmp_path / "b", "b", *explicit, "127.0.0.1:8081", policy=policies[1]) as second:
+        before = len(lab.requests())
+        for url in ("https://origin.test/", "http://origin.test/"):
+            began = time.monotonic()
+            done = lab.curl(url, "-k", "-i", "-x", "http://127.0.0.1:8080")
+            assert time.monotonic() - began < AT_ONCE
+            assert "200 OK" not in done.stdout
+        assert len(lab.requests()) == before
+        said = "".join(each.state.with_suffix(".err").read_text() for each in (first, second))
+        assert said.count("a loop was stopped") in range(1, 7), said
+        assert f"pid {worker_of(first)}" in said
+        assert f"pid {worker_of(second)}" in said
+
+
 # -- two that capture each other
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "scan": ("proxy.scanning:scan", ("paths", "policy", "json")),
     "events": ("proxy.commands:events", ("state", "follow", "since", "host", "only_app", "verdict", "filter",
                                          "incident", "limit", "json")),
+    "connections": ("proxy.connections:connections", (
+        "state", "watch", "history", "since", "limit", "sort", "only_app", "host", "port", "in_state", "row_verdict",
+        "of_user", "listening", "all_rows", "json")),
     "ca": ("proxy.authority:ca", ("ca_action", "state", "stores", "form", "out", "yes", "dry_run", "json")),
     "pins": ("proxy.pinning:pins", ("pins_action", "pin_app", "pin_host", "lifetime", "every", "state", "json")),
     "filters": ("proxy.checking:filters", ("json",)),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import running
 from proxy.launcher import Launch, Launcher
 from proxy.options import UsageError, state
+from proxy.recorder import recording
 from redirector import cgroups
 from redirector import release as redirector
 from redirector.plan import Plan, Scope
@@ -109,7 +110,8 @@ def start(arguments: argparse.Namespace) -> int:
         if capture == "nftables":
             scope = _scope(arguments)
             launch.plan = lambda port, uid: _plan(policy, scope, port, uid)
-        return _serve(launch, capture, as_json=arguments.json)
+        with recording(launch.state, policy.events.history):
+            return _serve(launch, capture, as_json=arguments.json)
 
 
 @contextlib.contextmanager

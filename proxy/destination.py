@@ -7,6 +7,8 @@ import socket
 import struct
 from collections.abc import Sequence
 
+from proxy.dialled import dialled
+
 #: getsockopt(2) names of Linux's netfilter: <linux/netfilter_ipv4.h>, <linux/netfilter_ipv6/ip6_tables.h>.
 SO_ORIGINAL_DST = IP6T_SO_ORIGINAL_DST = 80
 
@@ -122,7 +124,10 @@ async def _connect(address: Address) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        finally:
+            dialled.note(sock, address)
     except BaseException:
         sock.close()
         raise

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
 
+from proxy.dialled import dialled
 from proxy.evidence import Unusable
 
 #: Redirects that are followed, to plain HTTP only; more are a loop.
@@ -73,6 +74,7 @@ async def _exchange(url: SplitResult, limit: int, body: bytes | None, content_ty
     if url.scheme != "http" or not url.hostname:
         raise ValueError(f"{url.geturl()!r} is not an http:// address")
     reader, writer = await asyncio.open_connection(url.hostname, url.port or 80, happy_eyeballs_delay=0.25)
+    dialled.note(writer.get_extra_info("socket"))
     try:
         parser = h11.Connection(h11.CLIENT)
         writer.write(_request(parser, url, body, content_type))

@@ -91,6 +91,7 @@ class Door:
             except OSError:     # it has gone already
                 return
             session = Session(Connection(None, explicit.UNKNOWN, source, tls=False), self.rules, self.records)
+            self.records.sessions.begin(session, client)
             try:
                 await self._attend(client, session)
             finally:

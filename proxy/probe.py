@@ -13,6 +13,7 @@ from collections import OrderedDict
 from OpenSSL import SSL
 
 from proxy.destination import Address, words
+from proxy.dialled import dialled
 from proxy.origins import Origins
 from proxy.upstream import tolerated
 
@@ -80,6 +81,7 @@ class Probe:
             sock.setblocking(False)
             origin = self._origins.connect(name)
             await asyncio.get_running_loop().sock_connect(sock, address)
+            dialled.note(sock)
             failure = await _handshake(sock, origin)
             with contextlib.suppress(OSError, SSL.Error):
                 origin.shutdown()               # close_notify (RFC 8446, 6.1)

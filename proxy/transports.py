@@ -13,6 +13,7 @@ from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server
 
 from proxy.destination import dial, peer, words
+from proxy.dialled import dialled
 from proxy.session import Session
 
 #: Bytes read at once.
@@ -156,7 +157,9 @@ class Transports(server.LiveConnectionHandler):
         connection.timestamp_start = time.time()
         host, port = connection.address[:2]
         if (addresses := self.session.routes.get((host, port))) is None:
-            return await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port)
+            dialled.note(writer.get_extra_info("socket"))
+            return reader, writer
         sock = await dial(addresses)
         if self.session.find is None:       # events say where it went; the others' connection has no one origin
             self.session.connection.address = peer(sock)

@@ -71,7 +71,7 @@ def _ask(kind: int, flags: int, family: int, ident: bytes) -> Iterator[Connectio
         netlink.settimeout(ANSWER_LIMIT)
         netlink.send(header + request)
         while True:
-            for kind, body in _messages(netlink.recv(_BUFFER)):
+            for kind, body in messages(netlink.recv(_BUFFER)):
                 if kind == NLMSG_DONE:
                     return
                 if kind == NLMSG_ERROR:
@@ -83,7 +83,7 @@ def _ask(kind: int, flags: int, family: int, ident: bytes) -> Iterator[Connectio
                 return
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     while data:
         length, kind, *_ = _HEADER.unpack_from(data)
         yield kind, data[_HEADER.size:length]

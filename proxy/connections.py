@@ -87,13 +87,15 @@ def _history(arguments: argparse.Namespace) -> int:
             print(json.dumps(described(row, time.time())))
         return 0
     newest = list(islice(rows, arguments.limit))
-    _print(ordered(newest, arguments.sort) if arguments.sort else newest, as_json=arguments.json)
+    _print(ordered(newest, arguments.sort) if arguments.sort else newest, as_json=arguments.json, past=True)
     return 0
 
 
-def _print(rows: list[Row], *, as_json: bool) -> None:
-    now = time.time()
-    lines = [json.dumps(described(row, now)) for row in rows] if as_json else screen.table(rows, now, screen.columns())
+def _print(rows: list[Row], *, as_json: bool, past: bool = False) -> None:
+    now, columns = time.time(), screen.PAST if past else screen.COLUMNS
+    lines = screen.table(rows, now, screen.line_width(), columns=columns)
+    if as_json:
+        lines = [json.dumps(described(row, now)) for row in rows]
     print(*lines, sep="\n" if lines else "", end="\n" if lines else "")
 
 
@@ -151,7 +153,7 @@ def _drawn(arguments: argparse.Namespace, monitor: Monitor) -> int:
             first, until = False, began + _pause(time.monotonic() - began)
             while (left := until - time.monotonic()) > 0:
                 rows = ordered([*there.values(), *(row for _, row in leaving.values())], sort)
-                lines = screen.table(rows, time.time(), screen.columns(), marks)
+                lines = screen.table(rows, time.time(), screen.line_width(), marks)
                 shown.draw(_head(there, sort, monitor), lines)
                 match shown.key(left):
                     case "q":

@@ -6,8 +6,9 @@ import select
 import shutil
 import sys
 import termios
+import time
 import tty
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from proxy.rows import SEEN, Row
@@ -31,7 +32,6 @@ class Column:
     least: int
     rank: int
     right: bool = False
-    key: str = ""
 
 
 def amount(count: int | None) -> str:
@@ -71,45 +71,55 @@ def place(end: tuple[str, int]) -> str:
     return f"{'*' if end[0] in ('0.0.0.0', '::') else host}:{end[1] or '*'}"  # noqa: S104
 
 
+def _verdict(row: Row) -> str:
+    return row.role or row.verdict or ("captured" if row.captured else "-")
+
+
 def _host(row: Row) -> str:
     """A name that was seen for this address, but not on this connection, has a `~`."""
     return f"~{row.host}" if row.host_from == SEEN else row.host or "-"
 
 
 COLUMNS = (
-    Column("APP", lambda row, _: row.app or "-", 8, 0, key="app"),
-    Column("PID", lambda row, _: str(row.pid or "-"), 1, 5, right=True, key="pid"),
-    Column("USER", lambda row, _: row.user or "-", 6, 7, key="user"),
-    Column("PROTO", lambda row, _: row.protocol.upper(), 5, 6, key="proto"),
-    Column("LOCAL", lambda row, _: place(row.local), 12, 8, key="local"),
-    Column("REMOTE", lambda row, _: place(row.remote), 15, 1, key="remote"),
-    Column("HOST", lambda row, _: _host(row), 12, 2, key="host"),
-    Column("STATE", lambda row, _: row.state, 5, 4, key="state"),
-    Column("SENT", lambda row, _: amount(row.sent), 4, 1, right=True, key="sent"),
-    Column("RECV", lambda row, _: amount(row.received), 4, 1, right=True, key="received"),
-    Column("VERDICT", lambda row, _: row.role or row.verdict or "-", 7, 1, key="verdict"),
-    Column("AGE", lambda row, now: _age(row, now), 3, 3, right=True, key="age"),
+    Column("APP", lambda row, _: row.app or "-", 8, 0),
+    Column("PID", lambda row, _: str(row.pid or "-"), 1, 5, right=True),
+    Column("USER", lambda row, _: row.user or "-", 6, 7),
+    Column("PROTO", lambda row, _: row.protocol.upper(), 5, 6),
+    Column("LOCAL", lambda row, _: place(row.local), 12, 8),
+    Column("REMOTE", lambda row, _: place(row.remote), 15, 1),
+    Column("HOST", lambda row, _: _host(row), 12, 2),
+    Column("STATE", lambda row, _: row.state, 5, 4),
+    Column("SENT", lambda row, _: amount(row.sent), 4, 1, right=True),
+    Column("RECV", lambda row, _: amount(row.received), 4, 1, right=True),
+    Column("VERDICT", lambda row, _: _verdict(row), 7, 1),
+    Column("AGE", lambda row, now: _age(row, now), 3, 3, right=True),
+)
+#: Of what was: when, and for how long.
+PAST = (
+    Column("BEGAN", lambda row, _: time.strftime("%m-%d %H:%M:%S", time.localtime(row.first)), 14, 2),
+    *COLUMNS[:-1],
+    Column("FOR", lambda row, now: _age(row, now), 3, 3, right=True),
 )
 
 
-def table(rows: list[Row], now: float, width: int, marks: dict[int, str] | None = None) -> list[str]:
+def table(rows: list[Row], now: float, width: int, marks: dict[int, str] | None = None,
+          columns: Sequence[Column] = COLUMNS) -> list[str]:
     """The lines, the head first, none wider than `width`; with `marks`, by cookie, each row begins with its own."""
     indent = 0 if marks is None else 2
-    cells = [[each.text(row, now) for each in COLUMNS] for row in rows]
-    natural = [max([len(column.title), *(len(line[i]) for line in cells)]) for i, column in enumerate(COLUMNS)]
-    widths = _fitted(natural, width - indent)
-    lines = [_line([column.title for column in COLUMNS], widths)]
-    lines += [_line(line, widths) for line in cells]
+    cells = [[each.text(row, now) for each in columns] for row in rows]
+    natural = [max([len(column.title), *(len(line[i]) for line in cells)]) for i, column in enumerate(columns)]
+    widths = _fitted(natural, width - indent, columns)
+    lines = [_line(line, widths, columns) for line in ([column.title for column in columns], *cells)]
     if marks is not None:
         lines = [f"{mark} {line}" for mark, line in zip([" ", *(marks.get(row.cookie, " ") for row in rows)], lines)]
     return [line[:width].rstrip() for line in lines]
 
 
-def _fitted(natural: list[int], room: int) -> list[int]:
+def _fitted(natural: list[int], room: int, columns: Sequence[Column]) -> list[int]:
     """The width of each column, 0 for one that is left out: first wide ones are cut, then the least important go."""
     widths = list(natural)
     while (excess := sum(widths) + sum(1 for each in widths if each) - 1 - room) > 0:
-        slack = [(max(0, widths[i] - column.least), i) for i, column in enumerate(COLUMNS) if widths[i]]
+        slack = [(max(0, widths[i] - column.least), i) for i, column in enumerate(columns) if widths[i]]
         most, widest = max(slack)
         if most and sum(each for each, _ in slack) >= excess:
             widths[widest] -= min(most, max(1, excess // 4))
@@ -117,20 +127,20 @@ def _fitted(natural: list[int], room: int) -> list[int]:
         shown = [i for i, each in enumerate(widths) if each]
         if len(shown) == 1:
             break
-        widths[max(shown, key=lambda i: COLUMNS[i].rank)] = 0
+        widths[max(shown, key=lambda i: columns[i].rank)] = 0
     return widths
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
+def _line(cells: list[str], widths: list[int], columns: Sequence[Column]) -> str:
     shown = []
-    for column, text, width in zip(COLUMNS, cells, widths):
+    for column, text, width in zip(columns, cells, widths):
         if width:
             cut = text if len(text) <= width else text[:width - 1] + "…"
             shown.append(cut.rjust(width) if column.right else cut.ljust(width))
     return " ".join(shown)
 
 
-def columns() -> int:
+def line_width() -> int:
     """The width of what we write to."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
 

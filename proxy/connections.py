@@ -38,13 +38,15 @@ def connections(arguments: argparse.Namespace) -> int:
     if arguments.history and arguments.listening:
         raise UsageError("--listening is not for --history: what waits for connections has none")
     if os.geteuid() != 0:
-        print("without root: no programs of other users, no names and verdicts of a proxy that root has started, no "
-              "bytes of what ends between two looks", file=sys.stderr)
+        print("without root: no programs of other users, no names and verdicts of a proxy that root has started",
+              file=sys.stderr)
     with _refused(), contextlib.suppress(KeyboardInterrupt):
         if arguments.history:
             return _history(arguments)
         since = history.since_when(history.folder_of(state(arguments)))
         with contextlib.closing(Monitor(state(arguments), since)) as monitor:
+            if arguments.watch and monitor.blind:
+                print("the kernel does not tell us of connections that end between two looks", file=sys.stderr)
             if not arguments.watch:
                 return _once(arguments, monitor)
             signal.signal(signal.SIGTERM, _interrupt)

@@ -33,7 +33,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # where a worker may listen
 
 
 class Monitor:
-    """Looks again and again. Without CAP_NET_ADMIN nothing is told of what ends between two looks: `blind` says so."""
+    """Looks again and again. `blind`: the kernel does not tell us of what ends between two looks."""
 
     def __init__(self, state: Path, since: dict[int, float] | None = None) -> None:
         """`since` has when connections began that are known from elsewhere, by cookie."""
@@ -119,7 +119,7 @@ class Monitor:
     def _end(self, each: tables.Socket, now: float) -> None:
         row = self._rows.get(each.cookie)
         if row is None:
-            if each.protocol == "udp" or not each.remote[1]:
+            if not each.remote[1]:
                 return                                  # neither owner, nor peer, nor bytes are known
             row = Row(each.protocol, each.local, each.remote, each.state, each.cookie, now, began=self._looked)
         if each.remote[1]:                              # else its own process aborted it, and the kernel forgot
@@ -160,6 +160,7 @@ class Monitor:
                 del self._known[port]
         for each in found:
             each.taken = each.id in taken
+            each.started, each.ended = min(each.started, now), each.ended and min(each.ended, now)
             self._known.setdefault(each.client[1], []).append(each)
             if each.host and each.server[0]:
                 _remember(self._names, each.server[0], each.host, MAX_NAMES)

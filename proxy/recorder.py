@@ -2,7 +2,7 @@
 
 ORDER is JSON, an `Order`. A process of its own, the launcher's child and of no consequence to any other: it sees no
 content, changes nothing but its database, and where it fails the history ends and nothing else. It has the launcher's
-rights, as the kernel tells root alone of every socket. It ends with its standard input, or at SIGTERM.
+rights, as root alone may see who holds every socket. It ends with its standard input, or at SIGTERM.
 """
 
 import contextlib

@@ -1,8 +1,9 @@
 """All TCP and UDP sockets of this network namespace with their bytes, and those that end: sock_diag(7), linux/tcp.h.
 
-A dump says what is there now. Between two dumps the kernel's destroy notifications say what every socket had moved when
-it ended, however short it lived; they need CAP_NET_ADMIN, and name neither its owner nor, where its own process
-aborted it, its peer and its bytes. The cookie ties a socket's messages together; none is used twice until a reboot.
+A dump says what is there now. Between two dumps the kernel's destroy notifications say what every TCP socket had moved
+when it ended, however short it lived; they name neither its owner nor, where its own process aborted it, its peer and
+its bytes. The cookie ties a socket's messages together; none is used twice until a reboot. All of it needs no rights
+(Linux 6.18; some kernels ask for CAP_NET_ADMIN for the notifications).
 """
 import errno
 import socket
@@ -24,15 +25,16 @@ from redirector.sockets import (
     messages,
 )
 
-#: linux/inet_diag.h: the attribute with tcp_info, and in which message the protocol is said.
-INET_DIAG_INFO, INET_DIAG_PROTOCOL = 2, 10
-#: linux/sock_diag.h: SKNLGRP_INET_TCP_DESTROY, ..UDP.., SKNLGRP_INET6_TCP_DESTROY, ..UDP.., as bits for bind(2).
-DESTROY_GROUPS = 0b1111
+#: linux/inet_diag.h: the attribute with tcp_info.
+INET_DIAG_INFO = 2
+#: linux/sock_diag.h: SKNLGRP_INET_TCP_DESTROY 1 and SKNLGRP_INET6_TCP_DESTROY 3, as bits for bind(2). Those of UDP would
+#: tell nothing of use, and each notification costs the kernel some ten microseconds.
+DESTROY_GROUPS = 0b0101
 #: SO_RCVBUFFORCE of socket(7): for root beyond the system's limit.
 SO_RCVBUFFORCE = 33
 #: Bytes of notifications that may wait: some ten thousand, two seconds of a very busy computer.
 WAITING = 16 << 20
-#: What the kernel may be told to hold for those without rights, and the piece that is read at once.
+#: The piece that is read at once.
 _BUFFER = 1 << 18
 
 #: net/tcp_states.h, under the names of RFC 9293; a UDP socket has a peer (1) or none (7).
@@ -92,7 +94,7 @@ def _dump(family: int, protocol: int) -> Iterator[Socket]:
 
 
 class Destroyed:
-    """The sockets that end, from now on. Raises PermissionError without CAP_NET_ADMIN.
+    """The TCP sockets that end, from now on. Raises PermissionError where the kernel asks for CAP_NET_ADMIN.
 
     `lost` counts the times that more came than may wait.
     """
@@ -102,6 +104,7 @@ class Destroyed:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
         try:
             self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WAITING)   # as far as the system lets us
             with suppress(PermissionError):
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, WAITING)
             self._socket.bind((0, DESTROY_GROUPS))
@@ -123,7 +126,7 @@ class Destroyed:
                 continue
             for kind, body in messages(data):
                 if kind == SOCK_DIAG_BY_FAMILY:
-                    yield parse(body, _protocol(body))
+                    yield parse(body, socket.IPPROTO_TCP)
 
     def close(self) -> None:
         self._socket.close()
@@ -157,16 +160,6 @@ def _moved(body: bytes, offset: int, state: str) -> tuple[int, int]:
     sent, again = _SENT.unpack_from(body, offset)
     finished = state in _PEER_FINISHED or (state == "CLOSED" and acked > sent - again)
     return max(0, sent - again), received - (finished and received > 0)
-
-
-def _protocol(body: bytes) -> int:
-    offset = _MESSAGE.size
-    while offset + 5 <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if kind == INET_DIAG_PROTOCOL:
-            return body[offset + 4]
-        offset += max(4, (length + 3) & ~3)
-    return socket.IPPROTO_TCP
 
 
 @lru_cache(8192)        # a few addresses are at the ends of most sockets

@@ -27,6 +27,8 @@ HOLD = 2.0
 MEMORY, SLACK = 10.0, 2.0
 #: Addresses whose names are remembered, and sockets whose end was seen (they may yet show as TIME_WAIT).
 MAX_NAMES, MAX_ENDED = 10_000, 20_000
+#: Searches for the process of one socket: it may be another user's, or among too many.
+MAX_SEARCHES = 3
 #: States of what is not a whole socket: the kernel says uid 0.
 NOBODYS = ("TIME_WAIT", "SYN_RECV")
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # where a worker may listen
@@ -86,7 +88,7 @@ class Monitor:
         there = {row.cookie for row in present}
         for row in [row for cookie, row in self._rows.items() if cookie not in there]:
             self._gone(row, now)                        # nobody told us: no right to hear of it, or too much at once
-        self._hold([row for row in present if row.pid is None], found)
+        self._hold({row.cookie: row for row in present if row.pid is None and row.searches < MAX_SEARCHES}, found)
         self._learn(now)
         for row in present:
             self._join(row)
@@ -139,11 +141,13 @@ class Monitor:
         return replace(self._ended[each.cookie], state=each.state)
 
     @staticmethod
-    def _hold(rows: list[Row], found: list[tables.Socket]) -> None:
+    def _hold(rows: dict[int, Row], found: list[tables.Socket]) -> None:
         """Say who holds the sockets that are new."""
-        inodes = {each.cookie: each.inode for each in found if each.inode}
-        wanted = {inodes[row.cookie]: row for row in rows if row.cookie in inodes}
-        held = holders.holders(wanted)
+        asked = [each for each in found if each.inode and each.cookie in rows]
+        wanted = {each.inode: rows[each.cookie] for each in asked}
+        for row in wanted.values():
+            row.searches += 1
+        held = holders.holders(wanted, {each.uid for each in asked})
         programs = {pid: owner.program(pid) for pid in set(held.values())}
         for inode, pid in held.items():
             wanted[inode].pid, wanted[inode].exe = pid, programs[pid]

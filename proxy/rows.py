@@ -43,6 +43,7 @@ class Row:
     role: str = ""
     known: Known | None = None
     recorded: bool = False      # in the history, as captured
+    searches: int = 0           # for the process that holds it
 
     @property
     def captured(self) -> bool:

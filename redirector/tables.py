@@ -27,8 +27,8 @@ from redirector.sockets import (
 
 #: linux/inet_diag.h: the attribute with tcp_info.
 INET_DIAG_INFO = 2
-#: linux/sock_diag.h: SKNLGRP_INET_TCP_DESTROY 1 and SKNLGRP_INET6_TCP_DESTROY 3, as bits for bind(2). Those of UDP would
-#: tell nothing of use, and each notification costs the kernel some ten microseconds.
+#: linux/sock_diag.h: SKNLGRP_INET_TCP_DESTROY 1 and SKNLGRP_INET6_TCP_DESTROY 3, as bits for bind(2). Those of UDP tell
+#: nothing of use, and each notification costs the kernel some five microseconds.
 DESTROY_GROUPS = 0b0101
 #: SO_RCVBUFFORCE of socket(7): for root beyond the system's limit.
 SO_RCVBUFFORCE = 33

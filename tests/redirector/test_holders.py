@@ -15,13 +15,13 @@ def test_each_socket_has_its_process():
           socket.socket() as mine):
         theirs = [int(word) for word in child.stdout.readline().split()]
         own = os.fstat(mine.fileno()).st_ino
-        assert holders([*theirs, own, 2**31]) == {**dict.fromkeys(theirs, child.pid), own: os.getpid()}
+        assert holders([*theirs, own, 2**31], [os.getuid()]) == {**dict.fromkeys(theirs, child.pid), own: os.getpid()}
         assert program(child.pid) == str(Path(f"/proc/{child.pid}/exe").readlink())
         child.stdin.close()
 
 
 def test_nothing_asked_nothing_searched():
-    assert holders([]) == {}
+    assert holders([], []) == {}
 
 
 def test_a_program_that_has_gone_has_no_name():

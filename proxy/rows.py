@@ -89,7 +89,7 @@ def ordered(rows: Iterable[Row], column: str) -> list[Row]:
     """Sorted by a column: names and addresses upwards, most bytes and youngest first."""
     def key(row: Row) -> tuple[Any, ...]:
         value = KEYS[column](row)
-        return (True,) if value is None else (False, value), row.app.lower(), row.first, row.cookie
+        return (True,) if value is None else (False, value), not row.app, row.app.lower(), row.first, row.cookie
     return sorted(rows, key=key)
 
 

@@ -56,6 +56,11 @@ def connections(arguments: argparse.Namespace) -> int:
     return 130
 
 
+def _chosen(arguments: argparse.Namespace) -> Callable[[Row], bool]:
+    return chosen(every=arguments.every, listening=arguments.listening, app=arguments.app, host=arguments.host,
+                  port=arguments.port, state=arguments.in_state, verdict=arguments.verdict, user=arguments.of_user)
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -70,7 +75,7 @@ def _refused() -> Iterator[None]:
 
 
 def _once(arguments: argparse.Namespace, monitor: Monitor) -> int:
-    rows = ordered(filter(chosen(arguments), monitor.look()), arguments.sort or "app")
+    rows = ordered(filter(_chosen(arguments), monitor.look()), arguments.sort or "app")
     _print(rows[:arguments.limit], as_json=arguments.json)
     for complaint in monitor.complaints:
         print(complaint, file=sys.stderr)
@@ -83,7 +88,7 @@ def _history(arguments: argparse.Namespace) -> int:
         from proxy.events import parse_time  # brings mitmproxy
 
         since = parse_time(arguments.since)
-    rows = filter(chosen(arguments), history.read(history.folder_of(state(arguments)), since=since))
+    rows = filter(_chosen(arguments), history.read(history.folder_of(state(arguments)), since=since))
     if arguments.json and not arguments.sort:       # a page at a time
         for row in islice(rows, arguments.limit):
             print(json.dumps(described(row, time.time())))
@@ -117,7 +122,7 @@ def _pause(cost: float) -> float:
 
 def _told(arguments: argparse.Namespace, monitor: Monitor) -> int:
     """For a pipe: a line for each connection as it comes, and when it goes."""
-    wanted, there, began = chosen(arguments), dict[int, Row](), time.monotonic()
+    wanted, there, began = _chosen(arguments), dict[int, Row](), time.monotonic()
     said: list[str] = []
     while True:
         there, new, gone = _changes(monitor, wanted, there)
@@ -142,7 +147,7 @@ def _lines(rows: list[Row], what: str, now: float, *, as_json: bool) -> list[str
 
 def _drawn(arguments: argparse.Namespace, monitor: Monitor) -> int:
     """For a terminal: the whole table, drawn over."""
-    wanted, shown = chosen(arguments), screen.Screen()
+    wanted, shown = _chosen(arguments), screen.Screen()
     there, leaving = dict[int, Row](), dict[int, tuple[float, Row]]()
     sort, first = arguments.sort or "app", True
     with shown.open():

@@ -1,7 +1,6 @@
 """One connection as it is shown, chosen, sorted and given to programs."""
 
 import datetime
-from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -93,27 +92,31 @@ def ordered(rows: Iterable[Row], column: str) -> list[Row]:
     return sorted(rows, key=key)
 
 
-def chosen(asked: Namespace) -> Callable[[Row], bool]:
-    """What the options of the command line ask for; a row must meet all."""
+def chosen(*, every: bool = False, listening: bool = False, app: str | None = None, host: str | None = None,
+           port: int | None = None, state: str | None = None, verdict: str | None = None,
+           user: str | None = None) -> Callable[[Row], bool]:
+    """What a row must meet, all of it: `app` is part of a path, `host` a name or one above it or an address, `state`
+    how one begins, `verdict` "none" that there is none. `every` adds what is the proxy's own, closing or listening."""
     tests: list[Callable[[Row], bool]] = []
-    if not asked.every:
-        tests.append(lambda row: row.role != PROXY and row.listening == asked.listening and row.state != "TIME_WAIT")
-    elif asked.listening:
+    if not every:
+        tests.append(lambda row: row.role != PROXY and row.listening == listening and row.state != "TIME_WAIT")
+    elif listening:
         tests.append(lambda row: row.listening)
-    if asked.app:
-        tests.append(lambda row: asked.app.lower() in row.exe.lower())
-    if asked.host:
-        host = asked.host.lower().rstrip(".")
-        tests.append(lambda row: row.host == host or row.host.endswith(f".{host}") or row.remote[0] == host)
-    if asked.port:
-        tests.append(lambda row: asked.port in (row.local[1], row.remote[1]))
-    if asked.in_state:
-        state = asked.in_state.upper().replace("-", "_")
-        tests.append(lambda row: row.state.startswith(state))
-    if asked.verdict:
-        tests.append(lambda row: row.verdict == ("" if asked.verdict == "none" else asked.verdict))
-    if asked.of_user:
-        tests.append(lambda row: row.user == asked.of_user)
+    if app:
+        part = app.lower()
+        tests.append(lambda row: part in row.exe.lower())
+    if host:
+        name = host.lower().rstrip(".")
+        tests.append(lambda row: row.host == name or row.host.endswith(f".{name}") or row.remote[0] == name)
+    if port:
+        tests.append(lambda row: port in (row.local[1], row.remote[1]))
+    if state:
+        begin = state.upper().replace("-", "_")
+        tests.append(lambda row: row.state.startswith(begin))
+    if verdict:
+        tests.append(lambda row: row.verdict == ("" if verdict == "none" else verdict))
+    if user:
+        tests.append(lambda row: row.user == user)
     return lambda row: all(test(row) for test in tests)
 
 

@@ -102,7 +102,7 @@ class Workers:
             pid, uid, _ = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             require(uid == owner, f"{name} is not of the user who has the folder")
             before = self._known.get(name, Worker(0))
-            worker = before if before.pid == pid else Worker(pid)
+            worker = self._known[name] = before if before.pid == pid else Worker(pid)   # also if it says no more
             sock.sendall(json.dumps({"ended": worker.ended, "dialled": worker.dialled}).encode() + b"\n")
             head, *rest = map(_object, _lines(sock, until))
             worker.listen = {_endpoint(each) for each in head["listen"][:MAX_WORKERS]}
@@ -113,7 +113,6 @@ class Workers:
                     own.append((_endpoint(here), _endpoint(there)))
                 else:
                     found.append(known(row))
-            self._known[name] = worker
 
 
 @contextlib.contextmanager

@@ -151,11 +151,13 @@ def _row(column: dict[str, Any]) -> Row:
 def _rows(folder: Path, query: str, values: Sequence[object]) -> list[Any]:
     """Nothing stays open: a slow reader must not keep the file from shrinking."""
     path = folder / DATABASE
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no history here: it is written while `lockgate start` runs; "
-                                "is it the right --state?")
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY)) as found:
-            return found.execute(query, values).fetchall()
+        if path.exists():
+            uri = f"{path.resolve().as_uri()}?mode=ro"
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY)) as found:
+                if found.execute("PRAGMA user_version").fetchone()[0]:      # else it is just being made
+                    return found.execute(query, values).fetchall()
     except sqlite3.Error as error:
         raise ValueError(f"{path}: {error}") from None
+    raise FileNotFoundError(f"{path}: no history here: it is written while `lockgate start` runs; "
+                            "is it the right --state?")

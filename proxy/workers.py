@@ -25,7 +25,7 @@ SOCKETS, MAX_LINE, MAX_HOST, MAX_LABELS = "connections-*.sock", 4096, 255, 8
 #: Lines of one answer: all that a worker may have open, remembers, and has dialled.
 MAX_LINES = 40_000
 #: Workers asked with one state folder, and seconds for all to answer.
-MAX_WORKERS, ANSWER_LIMIT = 16, 2.0
+MAX_WORKERS, ANSWER_LIMIT = 16, 5.0
 #: Both ends of a connection.
 Ends = tuple[Endpoint, Endpoint]
 VERDICTS = frozenset(("", "inspect", "bypass", "alert", "block", "kill"))

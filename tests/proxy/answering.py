@@ -21,13 +21,13 @@ def line(**more):
 class Answering:
     """Listens as a worker does and sends what it is told to."""
 
-    def __init__(self, folder, answer, stay=False):
+    def __init__(self, folder, answer, stay=False, drip=b""):
         self.asked = []
         self._server = socket.socket(socket.AF_UNIX)
         with sessions.reached(folder) as name:
             self._server.bind(f"{name}/connections-1.sock")
         self._server.listen()
-        self.answer, self._stay = answer, stay
+        self.answer, self._stay, self._drip = answer, stay, drip
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -39,6 +39,8 @@ class Answering:
                 with peer, contextlib.suppress(OSError, ValueError):
                     self.asked.append(json.loads(peer.recv(4096)))
                     peer.sendall(self.answer)
+                    while self._drip and not self._done.wait(0.005):
+                        peer.sendall(self._drip)
                     if self._stay:
                         self._done.wait(20)
 

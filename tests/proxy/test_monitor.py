@@ -22,7 +22,10 @@ import socket, sys
 made = []
 for words in map(str.split, sys.stdin):
     if words:
-        made.append(socket.create_connection((words[0], int(words[1]))))
+        made.append(socket.socket())
+        made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made[-1].bind(("127.0.0.1", int(words[3])))
+        made[-1].connect((words[0], int(words[1])))
         made[-1].sendall(bytes(int(words[2])))
         print(made[-1].getsockname()[1], flush=True)
     else:
@@ -36,10 +39,18 @@ class Application:
         self.process = subprocess.Popen([sys.executable, "-c", APPLICATION], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
 
-    def do(self, *words):
+    def _do(self, *words):
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
+
+    def connect(self, host, port, size, own=0):
+        """Connect and send so many bytes; returns the own port."""
+        return self._do(host, port, size, own)
+
+    def end(self):
+        """Close the oldest."""
+        self._do()
 
     def close(self):
         self.process.stdin.close()
@@ -100,7 +111,7 @@ def gone(monitor, port):
 
 
 def test_a_captured_connection_is_its_applications_own_with_its_real_destination(application, door, watching):
-    port = application.do(*door.getsockname(), 500)
+    port = application.connect(*door.getsockname(), 500)
     peer, _ = door.accept()
     with peer:
         peer.recv(500)
@@ -117,10 +128,10 @@ def test_a_captured_connection_is_its_applications_own_with_its_real_destination
 def test_one_that_nobody_saw_alive_has_the_workers_word_for_its_process(application, door, watching):
     monitor = watching(listen=[door.getsockname()])
     monitor.look()
-    port = application.do(*door.getsockname(), 70)
+    port = application.connect(*door.getsockname(), 70)
     peer, _ = door.accept()
     peer.recv(70)
-    application.do()
+    application.end()
     peer.close()
     watching(said(port, door, ended=time.time()), listen=[door.getsockname()])
     row, = gone(monitor, port)
@@ -129,7 +140,7 @@ def test_one_that_nobody_saw_alive_has_the_workers_word_for_its_process(applicat
 
 
 def test_what_is_not_captured_is_as_the_kernel_says(application, door, watching):
-    port = application.do(*door.getsockname(), 10)
+    port = application.connect(*door.getsockname(), 10)
     with door.accept()[0] as peer:
         peer.recv(10)
         row, = (row for row in rows(watching(), port) if row.local[1] == port)
@@ -139,7 +150,7 @@ def test_what_is_not_captured_is_as_the_kernel_says(application, door, watching)
 
 
 def test_a_name_seen_for_an_address_is_marked(application, door, watching):
-    port = application.do(*door.getsockname(), 10)
+    port = application.connect(*door.getsockname(), 10)
     with door.accept()[0]:
         other = said(1, door, client=["192.0.2.1", 1], server=["127.0.0.1", 7], host="seen.example")
         row, = (row for row in rows(watching(other), port) if row.local[1] == port)
@@ -152,7 +163,7 @@ def test_a_name_seen_for_an_address_is_marked(application, door, watching):
     ({"started": 1.0, "ended": 2.0}, "long ago"),
 ])
 def test_a_word_on_another_connection_is_not_taken(application, door, watching, more, why):
-    port = application.do(*door.getsockname(), 1)
+    port = application.connect(*door.getsockname(), 1)
     if "client" in more:
         more = more | {"client": [more["client"][0], port]}
     with door.accept()[0]:
@@ -161,7 +172,7 @@ def test_a_word_on_another_connection_is_not_taken(application, door, watching, 
 
 def test_packets_turned_round_are_joined(application, door, watching):
     """The proxy sees the server's address with the client's port (WinDivert's reflection)."""
-    port = application.do(*door.getsockname(), 1)
+    port = application.connect(*door.getsockname(), 1)
     server = list(door.getsockname())
     with door.accept()[0]:
         word = said(port, door, client=[server[0], port], server=server, local=["192.0.2.1", 9])
@@ -184,9 +195,9 @@ def test_a_client_elsewhere_is_shown_by_the_proxys_end(application, door, watchi
 def test_the_proxys_own_that_nobody_saw_alive_stay_its_own(application, door, watching):
     monitor = watching()
     monitor.look()
-    port = application.do(*door.getsockname(), 5)
+    port = application.connect(*door.getsockname(), 5)
     peer, _ = door.accept()
-    application.do()
+    application.end()
     peer.close()
     ends = [["127.0.0.1", port], list(door.getsockname())]
     watching(json.dumps({"dialled": ends}).encode() + b"\n", json.dumps({"dialled": ends[::-1]}).encode() + b"\n")
@@ -196,30 +207,35 @@ def test_the_proxys_own_that_nobody_saw_alive_stay_its_own(application, door, wa
 
 
 def test_ports_are_used_again(application, door, watching):
-    """Two connections from one port, one after the other, each with its own name."""
-    monitor, found = watching(listen=[door.getsockname()]), []
+    """Connections from one port, one after the other: what was said of one is not taken for another's."""
+    monitor, found, port = watching(listen=[door.getsockname()]), [], 0
     monitor.look()
-    port = 0
-    for name in ("first.example", "second.example"):
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            client.bind(("127.0.0.1", port))
-            client.connect(door.getsockname())
-            port = client.getsockname()[1]
-            peer, _ = door.accept()
-            client.sendall(b"x")
-            peer.recv(1)
-            client.shutdown(socket.SHUT_WR)
-            peer.close()        # the other end is the one that waits
+    for name in ("first.example", "second.example", None):
+        port = application.connect(*door.getsockname(), 1, port)
+        peer, _ = door.accept()
+        peer.recv(1)
+        peer.close()            # the other end is the one that waits
+        application.end()
         now = time.time()
-        watching(said(port, door, id=len(found) + 1, host=name, started=now - 0.1, ended=now), listen=[door.getsockname()])
-        found += gone(monitor, port)[:1]
-        time.sleep(0.1)
-    assert [row.host for row in found] == ["first.example", "second.example"]
+        words = [said(port, door, id=len(found) + 1, host=name, started=now - 0.1, ended=now)] if name else []
+        watching(*words, listen=[door.getsockname()])
+        found += [row for row in gone(monitor, port) if row.local[1] == port]
+        time.sleep(0.2)
+    assert [row.host for row in found] == ["first.example", "second.example", ""]
+
+
+def test_a_half_closed_one_does_not_come_back_as_a_strangers(application, door, watching):
+    port = application.connect(*door.getsockname(), 1)
+    with door.accept()[0]:
+        monitor = watching(said(port, door), listen=[door.getsockname()])
+        assert [row.role for row in rows(monitor, port) if row.role != PROXY] == [""]
+        application.end()
+        time.sleep(0.3)
+        assert [row for row in rows(monitor, port) if row.role != PROXY and row.state != "FIN_WAIT2"] == []
 
 
 def test_it_knows_from_the_history_since_when(application, door, tmp_path, watching):
-    port = application.do(*door.getsockname(), 1)
+    port = application.connect(*door.getsockname(), 1)
     with door.accept()[0]:
         cookie, = (row.cookie for row in rows(watching(), port) if row.local[1] == port)
         later = Monitor(tmp_path, {cookie: 1000.0})

@@ -1,6 +1,7 @@
 """Our own ends of the connections that we made ourselves: by them a monitor tells ours from the applications'."""
 
 import socket
+import time
 from collections import deque
 
 type Address = tuple[str, int]
@@ -14,15 +15,15 @@ class Dialled:
 
     def __init__(self) -> None:
         self.count = 0
-        self._ends: deque[tuple[Address, Address]] = deque(maxlen=MAX_DIALLED)
+        self._ends: deque[tuple[Address, Address, float]] = deque(maxlen=MAX_DIALLED)
 
     def note(self, sock: socket.socket, peer: Address | None = None) -> None:
-        """Remember both ends of a socket; `peer` is where it was to go, if it is not connected."""
-        self._ends.append((sock.getsockname()[:2], peer or sock.getpeername()[:2]))
+        """Remember both ends of a socket, and when; `peer` is where it was to go, if it is not connected."""
+        self._ends.append((sock.getsockname()[:2], peer or sock.getpeername()[:2], time.time()))
         self.count += 1
 
-    def since(self, seen: int) -> list[tuple[Address, Address]]:
-        """Own end and peer of those after the first `seen`, as far as they are remembered."""
+    def since(self, seen: int) -> list[tuple[Address, Address, float]]:
+        """Own end, peer, and seconds since the epoch of those after the first `seen`, as far as they are remembered."""
         new = self.count - seen
         return list(self._ends)[-new:] if new > 0 else []
 

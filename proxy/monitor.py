@@ -24,9 +24,11 @@ from redirector.wire import MAX_USER, clip
 #: Seconds that the end of a connection waits for what the worker says of it: it may accept after the client has gone.
 HOLD = 2.0
 #: Seconds that what a worker said of an ended connection is kept, and by which its clock may differ from a look's.
-MEMORY, SLACK = 10.0, 2.0
+MEMORY, SLACK = 20.0, 2.0
 #: Addresses whose names are remembered, and sockets whose end was seen (they may yet show as TIME_WAIT).
 MAX_NAMES, MAX_ENDED = 10_000, 20_000
+#: Connections of the proxy's with the same ends, one after the other, whose end has not been seen yet.
+MAX_TWINS = 8
 #: Searches for the process of one socket: it may be another user's, or among too many.
 MAX_SEARCHES = 3
 #: States of what is not a whole socket: the kernel says uid 0.
@@ -45,7 +47,7 @@ class Monitor:
         self._ended: OrderedDict[int, Row] = OrderedDict()
         self._left: OrderedDict[Endpoint, None] = OrderedDict()     # the local ends of those
         self._known: dict[int, list[Known]] = {}        # by the client's port
-        self._own: OrderedDict[Ends, None] = OrderedDict()
+        self._own: OrderedDict[Ends, list[float]] = OrderedDict()
         self._locals: set[Endpoint] = set()             # of what is there now
         self._names: OrderedDict[str, str] = OrderedDict()
         self._looked = False
@@ -168,15 +170,15 @@ class Monitor:
             self._known.setdefault(each.client[1], []).append(each)
             if each.host and each.server[0]:
                 _remember(self._names, each.server[0], each.host, MAX_NAMES)
-        for ends in own:
-            _remember(self._own, ends, None, MAX_ENDED)
+        for ends, at in own:
+            _remember(self._own, ends, [*self._own.get(ends, ()), at][-MAX_TWINS:], MAX_ENDED)
 
     def _join(self, row: Row) -> None:
         """Add what the workers know, and say which sockets are the proxy's own."""
         pids = {worker.pid for worker in self._workers.running}
         doors = [end for worker in self._workers.running for end in worker.listen]
         listens = any(row.local == door or (row.local[1] == door[1] and door[0] in WILDCARDS) for door in doors)
-        if row.pid in pids or (row.pid is None and (listens or (row.local, row.remote) in self._own)):
+        if self._was_dialled(row) or row.pid in pids or (row.pid is None and listens):
             row.role = PROXY
             row.known = self._find(row, row.remote[1]) if listens and not row.listening else None
             return
@@ -186,6 +188,17 @@ class Monitor:
             _add(row, known)
         elif not row.host and (name := self._names.get(row.remote[0])):
             row.host, row.host_from = name, SEEN
+
+    def _was_dialled(self, row: Row) -> bool:
+        """Did the proxy make it? No two connections have the same ends at once, but one after the other they may: so
+        each of the proxy's that has ended takes away its mark, and the next is another's."""
+        times = self._own.get((row.local, row.remote), [])
+        if row.ended is None:
+            return row.pid is None and bool(times)
+        if times and times[0] <= row.ended:
+            del times[0]
+            return True
+        return row.role == PROXY
 
     def _find(self, row: Row, port: int) -> Known | None:
         """The worker's word on the connection that this is an end of; `port` is the client's."""

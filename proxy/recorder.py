@@ -26,8 +26,9 @@ from proxy.rows import PROXY
 if TYPE_CHECKING:
     from proxy.schema import History
 
-#: Seconds between two looks, and at most the share of one core that looks may take: the pause grows with their cost.
-INTERVAL, SHARE, MAX_INTERVAL = 1.0, 0.05, 15.0
+#: Seconds between two looks, and at most the share of one core that looks may take: the pause grows with their cost, up
+#: to less than what a worker said is remembered for (MEMORY in monitor.py).
+INTERVAL, SHARE, MAX_INTERVAL = 1.0, 0.05, 5.0
 #: Seconds between two times that what has ended is taken from the kernel, which keeps only so much.
 TAKE = 0.25
 #: The history must not take the processor from the proxy, nor the memory (oom_score_adj of proc(5)).
@@ -74,17 +75,17 @@ def record(order: Order) -> None:
     with contextlib.closing(database), contextlib.closing(monitor):
         database.begin(monitor.look())
         written: set[int] = set()
-        pause = trouble = 0.0
+        pause, trouble = 0.0, False
         while not _ended(monitor, pause):
-            began = time.monotonic()
+            began = time.process_time()
             try:
                 _turn(monitor, database, written)
-                trouble = 0.0
+                trouble = False
             except (OSError, sqlite3.Error) as error:
                 if not trouble:
                     _tell(f"the history of connections has a gap: {error}")
-                trouble = began
-            pause = min(MAX_INTERVAL, max(INTERVAL, (time.monotonic() - began) / SHARE))
+                trouble = True
+            pause = min(MAX_INTERVAL, max(INTERVAL, (time.process_time() - began) / SHARE))
         database.write(monitor.gone(now=True))
 
 

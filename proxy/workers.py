@@ -28,6 +28,8 @@ MAX_LINES = 40_000
 MAX_WORKERS, ANSWER_LIMIT = 16, 5.0
 #: Both ends of a connection.
 Ends = tuple[Endpoint, Endpoint]
+#: One that the proxy made itself, and when.
+Dialled = tuple[Ends, float]
 VERDICTS = frozenset(("", "inspect", "bypass", "alert", "block", "kill"))
 #: Seconds since the epoch until the year 5138: nothing else is a time.
 _LATEST = 1e11
@@ -75,11 +77,11 @@ class Workers:
     def running(self) -> list[Worker]:
         return list(self._known.values())
 
-    def ask(self) -> tuple[list[Known], list[Ends]]:
+    def ask(self) -> tuple[list[Known], list[Dialled]]:
         """What is open or has ended since the last time, and the proxy's own connections; nothing where nobody runs."""
         self.complaints = []
         found: list[Known] = []
-        own: list[Ends] = []
+        own: list[Dialled] = []
         try:
             names = sorted(path.name for path in self._state.glob(SOCKETS))[:MAX_WORKERS]
         except OSError:
@@ -95,7 +97,7 @@ class Workers:
                 self.complaints.append(f"a proxy does not say what it has: {clip(str(error), 200)}")
         return found, own
 
-    def _ask(self, name: str, until: float, found: list[Known], own: list[Ends]) -> None:
+    def _ask(self, name: str, until: float, found: list[Known], own: list[Dialled]) -> None:
         with _reached(self._state) as (folder, owner), socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(max(0.01, until - time.monotonic()))
             sock.connect(f"{folder}/{name}")
@@ -109,8 +111,8 @@ class Workers:
             worker.ended, worker.dialled = (_number(head[name]) for name in ("ended", "dialled"))
             for row in rest:
                 if "dialled" in row:
-                    here, there = row["dialled"]
-                    own.append((_endpoint(here), _endpoint(there)))
+                    here, there, at = row["dialled"]
+                    own.append(((_endpoint(here), _endpoint(there)), _time(at)))
                 else:
                     found.append(known(row))
 

@@ -193,17 +193,22 @@ def test_a_client_elsewhere_is_shown_by_the_proxys_end(application, door, watchi
 
 
 def test_the_proxys_own_that_nobody_saw_alive_stay_its_own(application, door, watching):
-    monitor = watching()
+    """And only they: who has the same ends later, when those have gone, is somebody else."""
+    monitor, found, port = watching(), [], 0
     monitor.look()
-    port = application.connect(*door.getsockname(), 5)
-    peer, _ = door.accept()
-    application.end()
-    peer.close()
-    ends = [["127.0.0.1", port], list(door.getsockname())]
-    watching(json.dumps({"dialled": ends}).encode() + b"\n", json.dumps({"dialled": ends[::-1]}).encode() + b"\n")
-    time.sleep(0.2)
-    monitor.look()
-    assert [row for row in monitor.gone(now=True) if port in (row.local[1], row.remote[1])] == []
+    for dialled in (True, False):
+        before = time.time()
+        port = application.connect(*door.getsockname(), 5, port)
+        peer, _ = door.accept()
+        peer.recv(5)
+        peer.close()
+        application.end()
+        ends = ["127.0.0.1", port], list(door.getsockname())
+        watching(*([json.dumps({"dialled": [*ends, before]}).encode() + b"\n"] if dialled else []))
+        time.sleep(0.3)
+        monitor.look()
+        found.append([row.role for row in monitor.gone(now=True) if row.local[1] == port])
+    assert found == [[], [""]]
 
 
 def test_ports_are_used_again(application, door, watching):

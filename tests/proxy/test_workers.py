@@ -19,7 +19,7 @@ from proxy.sessions import Desk, Sessions
 from proxy.workers import MAX_LINES, Workers, known
 from tests.proxy.answering import END, HEAD, ROW, Answering, line
 
-DIALLED = b'{"dialled":[["192.0.2.1",6000],["192.0.2.9",443]]}\n'
+DIALLED = b'{"dialled":[["192.0.2.1",6000],["192.0.2.9",443],1.5]}\n'
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_what_is_said_is_read(answering):
     assert (found.client, found.server, found.local) == (("192.0.2.1", 5000), ("192.0.2.9", 443), ("127.0.0.1", 8080))
     assert (found.host, found.verdict, found.labels, found.pid, found.exe) == (
         "a.example", "inspect", ("ads",), 7, "/usr/bin/curl")
-    assert own == [(("192.0.2.1", 6000), ("192.0.2.9", 443))]
+    assert own == [((("192.0.2.1", 6000), ("192.0.2.9", 443)), 1.5)]
     assert [(each.pid, each.listen) for each in workers.running] == [(os.getpid(), {("127.0.0.1", 8080)})]
     workers.ask()
     assert worker.asked == [{"ended": 0, "dialled": 0}, {"ended": 3, "dialled": 4}]
@@ -211,6 +211,7 @@ def test_own_ends_are_counted_and_bounded():
         found.note(sock)
         found.note(sock, ("192.0.2.1", 5))
         here, there = sock.getsockname(), sock.getpeername()
-    assert found.since(0) == [(here, there), (here, ("192.0.2.1", 5))]
-    assert (found.since(1), found.since(2), found.since(9)) == ([(here, ("192.0.2.1", 5))], [], [])
+    assert [each[:2] for each in found.since(0)] == [(here, there), (here, ("192.0.2.1", 5))]
+    assert [each[1] for each in found.since(1)] == [("192.0.2.1", 5)]
+    assert (found.since(2), found.since(9)) == ([], [])
     assert dialled.since(dialled.count) == []

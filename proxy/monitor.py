@@ -195,7 +195,8 @@ class Monitor:
         times = self._own.get((row.local, row.remote), [])
         if row.ended is None:
             return row.pid is None and bool(times)
-        if times and times[0] <= row.ended:
+        known = self._find(row, row.local[1])       # a client's with the same ends: which of the two came first?
+        if times and times[0] <= row.ended and (known is None or times[0] < known.started):
             del times[0]
             return True
         return row.role == PROXY

@@ -202,11 +202,16 @@ class Monitor:
         return row.role == PROXY
 
     def _find(self, row: Row, port: int) -> Known | None:
-        """The worker's word on the connection that this is an end of; `port` is the client's."""
-        until = (row.ended or time.time()) + SLACK
-        for known in reversed(self._known.get(port, ())):
+        """The worker's word on the connection that this is an end of; `port` is the client's.
+
+        Of several with the same ends, the newest is that which is there, and those that have ended are taken in turn.
+        """
+        until, same = (row.ended or time.time()) + SLACK, self._known.get(port, [])
+        if row.known is not None:
+            return next((known for known in same if known.id == row.known.id), None)
+        for known in same if row.ended is not None else reversed(same):
             alive = known.started <= until and (known.ended is None or known.ended >= row.first - SLACK)
-            if _is_end(row, known) and alive and (not known.taken or row.known is known):
+            if _is_end(row, known) and alive and not known.taken:
                 return known
         return None
 

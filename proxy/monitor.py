@@ -197,7 +197,7 @@ class Monitor:
             return row.pid is None and bool(times)
         known = self._find(row, row.local[1])       # a client's with the same ends: which of the two came first?
         if times and times[0] <= row.ended and (known is None or times[0] < known.started):
-            del times[0]
+            pass
             return True
         return row.role == PROXY
 

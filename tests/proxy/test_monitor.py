@@ -211,6 +211,31 @@ def test_the_proxys_own_that_nobody_saw_alive_stay_its_own(application, door, wa
     assert found == [[], [""]]
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["heard of at their end", "heard of together"])
+def test_an_applications_and_the_proxys_own_with_the_same_ends_in_turn(application, door, watching, at_once):
+    """The kernel gives the proxy's connection to an origin the port that an application had, and the other way round."""
+    monitor, words, port = watching(), [], 0
+    monitor.look()
+    for name in ("first.example", None, "second.example"):
+        before = time.time()
+        port = application.connect(*door.getsockname(), 5, port)
+        peer, _ = door.accept()
+        peer.recv(5)
+        peer.close()
+        application.end()
+        ends, now = (["127.0.0.1", port], list(door.getsockname())), time.time()
+        words.append(json.dumps({"dialled": [*ends, before]}).encode() + b"\n" if name is None else said(
+            port, door, id=len(words), host=name, server=ends[1], local=["127.0.0.1", 9], started=before, ended=now))
+        if not at_once:
+            time.sleep(0.3)
+            monitor.attend()
+    time.sleep(0.3)
+    watching(*words)
+    monitor.look()
+    found = [row for row in monitor.gone(now=True) if row.local[1] == port]
+    assert [row.host for row in found] == ["first.example", "second.example"]
+
+
 def test_ports_are_used_again(application, door, watching):
     """Connections from one port, one after the other: what was said of one is not taken for another's."""
     monitor, found, port = watching(listen=[door.getsockname()]), [], 0

@@ -22,9 +22,10 @@ from redirector.plan import Endpoint
 from redirector.wire import MAX_USER, clip
 
 #: Seconds that the end of a connection waits for what the worker says of it: it may accept after the client has gone.
-HOLD = 2.0
+#: And seconds that it waits for a worker that does not answer.
+HOLD, MAX_HOLD = 4.0, 10.0
 #: Seconds that what a worker said of an ended connection is kept, and by which its clock may differ from a look's.
-MEMORY, SLACK = 20.0, 2.0
+MEMORY, SLACK = 30.0, 4.0
 #: Addresses whose names are remembered, and sockets whose end was seen (they may yet show as TIME_WAIT).
 MAX_NAMES, MAX_ENDED = 10_000, 20_000
 #: Connections of the proxy's with the same ends, one after the other, whose end has not been seen yet.
@@ -50,7 +51,7 @@ class Monitor:
         self._own: OrderedDict[Ends, list[float]] = OrderedDict()
         self._locals: set[Endpoint] = set()             # of what is there now
         self._names: OrderedDict[str, str] = OrderedDict()
-        self._looked = False
+        self._looked, self._answered = False, 0.0       # when all workers were last asked that then answered
         try:
             self._destroyed: tables.Destroyed | None = tables.Destroyed()
         except OSError:
@@ -102,9 +103,9 @@ class Monitor:
 
     def gone(self, *, now: bool = False) -> list[Row]:
         """The connections whose end is known since the last time, applications' ones only; `now`: do not wait."""
-        until = time.time() - (0 if now else HOLD)
-        due = [row for row in self._held if (row.ended or 0) <= until]
-        self._held = [row for row in self._held if (row.ended or 0) > until]
+        latest = max(min(time.time() - HOLD, self._answered), time.time() - MAX_HOLD) if not now else float("inf")
+        due = [row for row in self._held if (row.ended or 0) <= latest]
+        self._held = [row for row in self._held if (row.ended or 0) > latest]
         for row in due:
             self._join(row)
         return [turned(row) if row.role == PROXY else row for row in due if row.role != PROXY or self._stands_in(row)]
@@ -159,6 +160,8 @@ class Monitor:
     def _learn(self, now: float) -> None:
         """Ask the workers; the latest word on a connection replaces the earlier ones."""
         found, own = self._workers.ask()
+        if not self._workers.complaints:
+            self._answered = now
         taken = {each.id for same in self._known.values() for each in same if each.taken}
         for port, same in list(self._known.items()):
             same[:] = [each for each in same if each.ended is not None and now - each.ended < MEMORY]
@@ -197,7 +200,7 @@ class Monitor:
             return row.pid is None and bool(times)
         known = self._find(row, row.local[1])       # a client's with the same ends: which of the two came first?
         if times and times[0] <= row.ended and (known is None or times[0] < known.started):
-            pass
+            del times[0]
             return True
         return row.role == PROXY
 

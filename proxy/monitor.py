@@ -78,9 +78,8 @@ class Monitor:
 
     def attend(self) -> None:
         """Take what has ended, so that not too much of it waits; `look` does it too."""
-        now = time.time()
         for each in self._destroyed.take() if self._destroyed else ():
-            self._end(each, now)
+            self._end(each, time.time())        # not one time for all: more come while we take them
 
     def look(self) -> list[Row]:
         """What is there now. Raises OSError where the kernel does not say."""
@@ -171,7 +170,7 @@ class Monitor:
             each.taken = each.id in taken
             each.started, each.ended = min(each.started, now), each.ended and min(each.ended, now)
             self._known.setdefault(each.client[1], []).append(each)
-            if each.host and each.server[0]:
+            if each.host and each.server[0] not in ("", each.host):
                 _remember(self._names, each.server[0], each.host, MAX_NAMES)
         for ends, at in own:
             _remember(self._own, ends, [*self._own.get(ends, ()), at][-MAX_TWINS:], MAX_ENDED)

@@ -76,6 +76,10 @@ def test_bytes_are_those_that_the_origin_counts(lab, started):
         assert sums[0] == pytest.approx(sums[2], rel=0.01)
         assert sums[1] == pytest.approx(sums[3], rel=0.01)
     assert not wrong
+    theirs = {(int(number.partition("-")[0]), local) for number, (local, *_) in clients.items()}
+    # Where the proxy does not answer in time, one of its own may pass for an application's.
+    assert len(found.keys() - theirs) <= len(theirs) // 100
+    found = {key: row for key, row in found.items() if key in theirs}
     assert {(row["remote_port"], row["captured"], row["verdict"]) for row in found.values()} == {
         (DIRECT, False, None), (INSPECTED, True, "inspect"), (BYPASSED, True, "bypass")}
     assert {row["remote_ip"] for row in found.values()} == {ORIGIN}

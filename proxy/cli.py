@@ -34,6 +34,9 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "scan": ("proxy.scanning:scan", ("paths", "policy", "json")),
     "events": ("proxy.commands:events", ("state", "follow", "since", "host", "only_app", "only_tree", "by_user",
                                          "service", "container", "verdict", "filter", "incident", "limit", "json")),
+    "connections": ("proxy.connections:connections", (
+        "state", "watch", "history", "since", "limit", "sort", "only_app", "host", "port", "in_state", "row_verdict",
+        "of_user", "listening", "all_rows", "json")),
     "ca": ("proxy.authority:ca", ("ca_action", "state", "stores", "form", "out", "yes", "dry_run", "json")),
     "pins": ("proxy.pinning:pins", ("pins_action", "pin_app", "pin_host", "lifetime", "every", "state", "json")),
     "system-proxy": ("proxy.systemproxy:system_proxy", ("setting_action", "to", "places", "prefix", "state", "run_dir",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import ports, running
 from proxy.launcher import Launch, Launcher
 from proxy.options import UsageError, state, uid_of
+from proxy.recorder import recording
 from proxy.secretfile import secret_files
 from redirector import backends, cgroups
 from redirector import release as redirector
@@ -134,7 +135,9 @@ def start(arguments: argparse.Namespace) -> int:
                                                     exempt_ports=launch.ports)
         if arguments.capture == "auto" and not arguments.json:
             _tell(f"capture by {capture}: {why}")
-        return _serve(launch, capture, as_json=arguments.json, setting=arguments.system_proxy, prefix=arguments.prefix)
+        with recording(launch.state, policy.events.history):
+            return _serve(launch, capture, as_json=arguments.json, setting=arguments.system_proxy,
+                          prefix=arguments.prefix)
 
 
 @contextlib.contextmanager

@@ -145,9 +145,10 @@ async def _connect(address: Address) -> socket.socket:
     return await ports.connected(socket.socket(family, socket.SOCK_STREAM), address)
 
 
-async def streams(host: str, port: int, **more: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to a host by name, as `asyncio.open_connection` does, but from our own ports where we have such."""
-    if ports.in_use() is None:
-        return await asyncio.open_connection(host, port, **more)  # type: ignore[arg-type]
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return await asyncio.open_connection(sock=await dial([(str(entry[4][0]), int(entry[4][1])) for entry in found]))
+async def streams(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a host, by name or address, as all our connections are made.  Raises OSError."""
+    addresses = [(host, port)]
+    if not numeric(host):
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [(str(entry[4][0]), int(entry[4][1])) for entry in found]
+    return await asyncio.open_connection(sock=await dial(addresses))

@@ -1,8 +1,9 @@
-"""Our own connections to origins, as long as they are open: what may come round to us (`loops.py`)."""
+"""Our own connections: what may come round to us (`loops.py`), and what a monitor tells from the applications' own."""
 
 import socket
 import struct
 import time
+from collections import deque
 from weakref import ref
 
 from redirector import sockets
@@ -10,6 +11,8 @@ from redirector.plan import Endpoint
 
 #: Destinations without an open connection that may be kept before they are cleared away.
 MAX_EMPTY = 1024
+#: Ends that are remembered: as many as a proxy has connections at once.
+MAX_ENDS = 10_000
 #: Bytes of struct tcp_info (linux/tcp.h) up to tcpi_bytes_received, and with it.
 _RECEIVED, _TCP_INFO = 128, 136
 
@@ -36,8 +39,26 @@ class Dialled:
         return bool(self._sockets.get(address))
 
 
+class Ends:
+    """Both ends of the newest of them, also of those that are over, counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._ends: deque[tuple[Endpoint, Endpoint, float]] = deque(maxlen=MAX_ENDS)
+
+    def note(self, sock: socket.socket, peer: Endpoint) -> None:
+        """Remember both ends of a socket, and when; `peer` is where it was to go."""
+        self._ends.append((sock.getsockname()[:2], peer, time.time()))
+        self.count += 1
+
+    def since(self, seen: int) -> list[tuple[Endpoint, Endpoint, float]]:
+        """Own end, peer, and seconds since the epoch of those after the first `seen`, as far as they are remembered."""
+        new = self.count - seen
+        return list(self._ends)[-new:] if new > 0 else []
+
+
 #: Those of this process.
-ours = Dialled()
+ours, ends = Dialled(), Ends()
 
 
 def received(sock: socket.socket) -> int:

@@ -93,7 +93,7 @@ async def _exchange(url: SplitResult, limit: int, body: bytes | None, content_ty
 
 async def _open(host: str, port: int, via: UpstreamProxy | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if via is None:
-        return await streams(host, port, happy_eyeballs_delay=0.25)
+        return await streams(host, port)
     return await asyncio.open_connection(sock=await (via.connect() if via.forwards else via.tunnel(host, port)))
 
 

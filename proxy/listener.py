@@ -106,6 +106,7 @@ class Door:
                 return
             session = Session(Connection(None, explicit.UNKNOWN, source, tls=False), self.rules, self.records,
                               guard=self.loops)
+            self.records.sessions.begin(session, client)
             try:
                 await self._attend(client, session)
             finally:

@@ -50,6 +50,12 @@ def ports(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
+def port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, from 1 to 65535")
+    return int(text)
+
+
 def count(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
@@ -128,6 +134,18 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "filter": (("--filter",), {"metavar": "ID", "help": "decided by this filter"}),
     "incident": (("--incident",), {"metavar": "ID", "help": "the one that a block page names"}),
     "limit": (("--limit",), {"type": count, "metavar": "N", "help": "the newest N"}),
+    "watch": (("--watch", "-w"), {"action": "store_true", "help": "again and again, until Ctrl-C or q"}),
+    "history": (("--history",), {"action": "store_true", "help": "those that were, the newest first"}),
+    "sort": (("--sort",), {"choices": ("app", "pid", "user", "proto", "local", "remote", "host", "state", "sent",
+                                       "received", "verdict", "age"), "help": "by this column; default: app"}),
+    "port": (("--port",), {"type": port, "metavar": "N", "help": "with this port at either end"}),
+    "in_state": (("--in-state",), {"metavar": "STATE", "help": "in a state that begins so: estab, close-wait ..."}),
+    "row_verdict": (("--verdict",), {"choices": ("inspect", "bypass", "alert", "block", "kill", "none"),
+                                     "help": "with this verdict; none: not captured"}),
+    "of_user": (("--user",), {"dest": "of_user", "metavar": "NAME", "help": "of this user"}),
+    "listening": (("--listening", "-l"), {"action": "store_true", "help": "what waits for connections instead"}),
+    "all_rows": (("--all", "-a"), {"dest": "every", "action": "store_true",
+                                   "help": "also what waits, what the kernel keeps for a while, the proxy's own"}),
     "ca_action": (("action",), {"choices": ("create", "show", "export", "install", "verify", "uninstall"),
                                 "help": "what to do with the root certificate"}),
     "service_action": (("action",), {"choices": ("install", "status", "uninstall"), "help": "what to do"}),

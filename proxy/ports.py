@@ -97,7 +97,10 @@ async def connected(sock: socket.socket, address: tuple[str, int]) -> socket.soc
         sock.setblocking(False)
         dialled.ours.add(sock, address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        finally:
+            dialled.ends.note(sock, address)
     except BaseException:
         sock.close()
         raise

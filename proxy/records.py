@@ -1,5 +1,6 @@
 """From decisions to events: one record each, written by the sinks' own thread."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from proxy.destination import plain
 from proxy.events import Outcome, connection_event, flow_event, http_event, http_part, incident, lifecycle_event
 from proxy.schema import Events
 from proxy.session import Session, Transfer
+from proxy.sessions import Sessions
 from proxy.sinks import open_log
 from proxy.splice import Moved
 
@@ -22,6 +24,7 @@ class Records:
 
     def __init__(self, state: Path, settings: Events) -> None:
         self._log = open_log(state, settings)
+        self.sessions = Sessions()
 
     @property
     def healthy(self) -> bool:
@@ -40,7 +43,12 @@ class Records:
         outcome = _outcome(decision, incident)
         if decision.action is Action.ALLOW:
             outcome = Outcome(verdict, decision.rule, decision.reason, incident)
+        self._note(flow_id, outcome)
         self._log.emit(connection_event(connection, outcome, flow_id=flow_id))
+
+    def _note(self, flow_id: int, outcome: Outcome, host: str = "", labels: Iterable[str] = ()) -> None:
+        if (entry := self.sessions.of(flow_id)) is not None:
+            entry.note(outcome.verdict, host, labels)
 
     def bypassed(self, connection: Connection, decision: Decision, moved: Moved, *, flow_id: int) -> None:
         """A connection that passed unread has ended."""
@@ -53,6 +61,7 @@ class Records:
             session.told = True
             self.connection(session.connection, "block", session.refused, flow_id=session.flow_id,
                             incident=session.incident or incident())
+        self.sessions.end(session)
 
     def uninspectable(self, session: Session, what: str) -> None:
         """Neither HTTP nor, by the policy, to be relayed unread; where a rule refuses it anyway, `ended` says so."""
@@ -70,6 +79,7 @@ class Records:
         if not waiting:
             session.incident = number
         outcome = Outcome("block", rule, reason, number)
+        self._note(session.flow_id, outcome)
         self._log.emit(connection_event(session.connection, outcome, flow_id=session.flow_id))
 
     # -- requests
@@ -89,6 +99,7 @@ class Records:
                          sent=transfer.sent, received=transfer.received)
         version, connection = flow.client_conn.tls_version or "", _connection(session, transfer)
         for outcome in outcomes:
+            self._note(session.flow_id, outcome, part.hostname, labels(flow))
             self._log.emit(http_event(connection, outcome, part, flow_id=session.flow_id, labels=labels(flow),
                                       tls_version=version, upstream=session.met))
 

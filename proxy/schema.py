@@ -149,11 +149,20 @@ class Sqlite:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """The database of connections, captured or not, which `lockgate connections --history` reads."""
+
+    max_rows: Annotated[int, Key("connections; the oldest go first", minimum=1)] = 500_000
+    max_days: Annotated[int, Key("days that a connection is kept; 0: none is written", minimum=0)] = 30
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """Where the record of decisions goes."""
 
     sqlite: Annotated[Sqlite, Key("the event database")] = field(default_factory=Sqlite)
     jsonl: Annotated[Path | None, Key("a file of JSON lines as well")] = None
+    history: Annotated[History, Key("the database of connections")] = field(default_factory=History)
     on_full: Annotated[Literal["drop", "block"], Key("unwritable events: lose them, or refuse requests")] = "drop"
 
 

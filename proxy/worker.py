@@ -44,6 +44,7 @@ from proxy.records import Records
 from proxy.registry import build, load_all
 from proxy.revocation import Revocation
 from proxy.session import Rules
+from proxy.sessions import Desk
 from proxy.tlsface import Tls, upstream_roots
 from proxy.watch import Watch
 from proxy.ways import Ways
@@ -185,13 +186,24 @@ class Worker:
         self._tasks = [loop.create_task(door.accept(s)) for s in sockets] + [loop.create_task(self._watch())]
         if self.channel is None:
             self._ready(sockets, authority)
+        desk = await self._answer_monitors(door)
         await self.stopping.wait()
+        desk.close()
         if self.channel is not None and not self.exit_code:
             self.channel.stop()
         await self._drain(door)
         deadline.rest()
         self.records.close()
         return self.exit_code
+
+    async def _answer_monitors(self, door: Door) -> Desk:
+        """Without it the proxy works as well; only `lockgate connections` knows less."""
+        desk = Desk(self.records.sessions, self.state, lambda: sorted(door.own))
+        try:
+            await desk.open()
+        except OSError as error:
+            log.warning("`lockgate connections` will not know of captured connections: %s", error)
+        return desk
 
     def _ready(self, sockets: list[socket.socket], authority: Authority, **more: object) -> None:
         listen = [list(s.getsockname()[:2]) for s in sockets]

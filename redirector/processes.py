@@ -203,3 +203,12 @@ def user(uid: int) -> str:
         return clip(pwd.getpwuid(uid).pw_name, MAX_USER)
     except KeyError:
         return str(uid)
+
+
+def program(pid: int) -> str:
+    """The executable of a process, or in its absence (a kernel thread, or not ours to see) the name that it has."""
+    with suppress(OSError):
+        return clip(_exe(pid), MAX_EXE)
+    with suppress(OSError):
+        return clip(_content(f"/proc/{pid}/comm", MAX_NAME).decode(errors="replace").strip(), MAX_EXE)
+    return ""

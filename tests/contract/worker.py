@@ -19,6 +19,9 @@ limits: {hello: 1}
 connections:
   - {id: all, verdict: bypass, addresses: ["198.51.100.0/24", "2001:db8::/64"]}
 """
+#: As most computers have one: the kernel tracks every connection, whoever captures.
+FIREWALL = ("table inet firewall { chain input { type filter hook input priority 0; ct state invalid drop; }; "
+            "chain output { type filter hook output priority 0; ct state invalid drop; }; }")
 
 
 @dataclass
@@ -36,10 +39,15 @@ def lockgate(folder: Path, *words: str) -> list[str]:
 
 @contextlib.contextmanager
 def started(lab: Lab, folder: Path, backend: str) -> Iterator[Client]:
-    """Applications that are captured by this backend; `direct` by none."""
+    """Applications that are captured by this backend; `direct` by none, `tracked` by none behind a stateful firewall."""
     (folder / "policy.yaml").write_text(POLICY)
     if backend == "direct":
         yield Client(lab, lab.popen)
+        return
+    if backend == "tracked":
+        lab.client.sh(f"nft '{FIREWALL}'")
+        yield Client(lab, lab.popen)
+        lab.client.sh("nft delete table inet firewall")
         return
     if backend == "hook":       # the application runs below it
         yield Client(lab, lambda command, **more: lab.popen(

@@ -6,20 +6,17 @@ import json
 import os
 import signal
 import socket
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxy import ports, running
 from proxy.launcher import Launch, Launcher
-from proxy.options import UsageError, state, uid_of
+from proxy.options import UsageError, refused, state, tell, uid_of
 from proxy.recorder import recording
 from proxy.secretfile import secret_files
 from redirector import backends, cgroups
-from redirector import release as redirector
 from redirector.plan import Plan, Scope
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Does this computer pass on what is not for itself? (ip-sysctl)
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-#: Seconds that `stop` waits for the launcher.
-STOP_LIMIT = 15.0
 #: Port 0: a free one, the same for both families.
 LOOPBACK = [("127.0.0.1", 0), ("::1", 0)]
 #: Diverted connections of others come to the address of the interface that they came by.
@@ -42,17 +37,17 @@ def _launch(arguments: argparse.Namespace, policy: "Policy", listen: list[tuple[
         raise UsageError("--user needs root: only root can start the proxy as another user")
     path = arguments.policy and arguments.policy.absolute()
     return Launch(state(arguments), path, listen, user=arguments.user, run_dir=str(Path(arguments.run_dir).absolute()),
-                  log_level="INFO" if arguments.verbose else "WARNING", readable=_named(policy, path),
+                  log_level="INFO" if arguments.verbose else "WARNING", readable=named_files(policy, path),
                   anyone=getattr(arguments, "allow_anyone", False), secrets=secret_files(policy.capture))
 
 
-def _policy(path: Path | None) -> "Policy":
+def policy_of(path: Path | None) -> "Policy":
     from proxy.policy import default_policy, load
 
     return load(path) if path else default_policy()
 
 
-def _named(policy: "Policy", path: Path | None) -> list[Path]:
+def named_files(policy: "Policy", path: Path | None) -> list[Path]:
     """The files that a policy names: filters, upstream roots, and whatever options of filters are files."""
     base = path.parent if path else Path()
     words = [rule.use.partition(":")[0] for rule in policy.filters]
@@ -71,10 +66,6 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _tell(message: str) -> None:
-    print(f"lockgate: {message}", file=sys.stderr, flush=True)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run one command and its children under inspection; its exit code is ours.
 
@@ -90,9 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         raise UsageError("no command: lockgate run -- CMD ...")
-    policy = _policy(arguments.policy)
-    with _refused():
-        return runner.run(_launch(arguments, policy, LOOPBACK), policy.capture, command, _tell, arguments.capture)
+    policy = policy_of(arguments.policy)
+    with refused():
+        return runner.run(_launch(arguments, policy, LOOPBACK), policy.capture, command, tell, arguments.capture)
 
 
 def start(arguments: argparse.Namespace) -> int:
@@ -104,8 +95,8 @@ def start(arguments: argparse.Namespace) -> int:
       sudo lockgate start --capture divert
       lockgate start --capture explicit --listen 127.0.0.1:8080
     """
-    policy = _policy(arguments.policy)
-    with _refused():
+    policy = policy_of(arguments.policy)
+    with refused():
         capture, why = backends.choose(arguments.capture)
     if capture == "nftables" and arguments.listen:
         raise UsageError("--listen is for --capture explicit; captured connections come to a port of their own")
@@ -121,7 +112,7 @@ def start(arguments: argparse.Namespace) -> int:
     if capture != "nftables" and arguments.forward:
         raise UsageError("--forward is for --capture nftables: only that captures what passes through this computer")
     _check_forwarding(arguments.forward)
-    with _refused():
+    with refused():
         if running.read(state(arguments), arguments.run_dir):
             raise UsageError(f"it runs already with this state folder: lockgate stop --state {state(arguments)}")
         captured = EVERYWHERE if arguments.forward else LOOPBACK
@@ -131,22 +122,13 @@ def start(arguments: argparse.Namespace) -> int:
         if capture != "explicit":
             backend = capture
             scope, forward = _scope(arguments), tuple(arguments.forward)
-            launch.plan = lambda port, uid: replace(_plan(policy, scope, port, uid), forward=forward, backend=backend,
+            launch.plan = lambda port, uid: replace(plan_of(policy, scope, port, uid), forward=forward, backend=backend,
                                                     exempt_ports=launch.ports)
         if arguments.capture == "auto" and not arguments.json:
-            _tell(f"capture by {capture}: {why}")
+            tell(f"capture by {capture}: {why}")
         with recording(launch.state, policy.events.history):
             return _serve(launch, capture, as_json=arguments.json, setting=arguments.system_proxy,
                           prefix=arguments.prefix)
-
-
-@contextlib.contextmanager
-def _refused() -> Iterator[None]:
-    """What a start may meet (no right, no port, no folder ...) is told without a traceback."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
 
 
 def _scope(arguments: argparse.Namespace) -> Scope:
@@ -171,11 +153,11 @@ def _check_forwarding(interfaces: list[str]) -> None:
         if not name.endswith("*") and name not in here:
             raise UsageError(f"--forward: no interface {name} here, only {', '.join(sorted(here))}")
     if interfaces and FORWARDING.read_text().strip() == "0":
-        _tell("this computer forwards nothing by itself: what is captured gets through, all else will not until "
+        tell("this computer forwards nothing by itself: what is captured gets through, all else will not until "
               "sysctl net.ipv4.ip_forward=1")
 
 
-def _plan(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:
+def plan_of(policy: "Policy", scope: Scope, port: int, uid: int | None) -> Plan:
     wanted = policy.capture
     return Plan(wanted.ports, port, uid, scope, wanted.quic, wanted.fail, wanted.loopback, wanted.lan, wanted.existing,
                 quic_users=tuple(map(uid_of, wanted.quic_users)), encrypted_dns=wanted.encrypted_dns)
@@ -190,7 +172,7 @@ def _serve(launch: Launch, capture: str, *, as_json: bool, setting: str | None =
         nonlocal stopped
         stopped = True
 
-    def tell(message: dict[str, Any]) -> None:
+    def report(message: dict[str, Any]) -> None:
         if message["type"] in ("ready", "restarted"):
             running.write(note, {**message, "capture": capture})
         for line in [json.dumps(message)] if as_json else _said(message, capture):
@@ -198,18 +180,18 @@ def _serve(launch: Launch, capture: str, *, as_json: bool, setting: str | None =
                 os.write(1, f"{line}\n".encode())
 
     def warn(message: str) -> None:
-        _tell(message)
+        tell(message)
         launcher.note("system proxy", message)
         if as_json:
-            tell({"type": "system-proxy", "reason": message})
+            report({"type": "system-proxy", "reason": message})
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     signal.signal(signal.SIGHUP, lambda *_: launcher.reload())
     try:
-        tell(ready := launcher.start().ready)
+        report(ready := launcher.start().ready)
         with _as_the_systems(ready, setting, prefix, warn):
-            launcher.supervise(tell, lambda: stopped)
+            launcher.supervise(report, lambda: stopped)
         return 0
     finally:
         launcher.stop(release_guard=stopped)
@@ -240,96 +222,3 @@ def _said(message: dict[str, Any], capture: str) -> list[str]:
             return ["the new policy is not in force, the old one is:", *(f"  {error}" for error in message["errors"])]
         case kind:
             return [": ".join(filter(None, (kind, message.get("reason"), *message.get("errors", ()))))]
-
-
-def stop(arguments: argparse.Namespace) -> int:
-    """End a running lockgate in order: rules, guard and proxy go.  Exit code 1: it was not running.
-
-    example:
-      sudo lockgate stop
-    """
-    note = running.read(state(arguments), arguments.run_dir)
-    if note is None:
-        print(f"it is not running with the state folder {state(arguments)}")
-        return 1
-    for number in (signal.SIGTERM, signal.SIGCONT):     # a stopped one hears the first after the second
-        os.kill(note["pid"], number)
-    until = time.monotonic() + STOP_LIMIT
-    while (alive := redirector.started(note["pid"]) == note["started"]) and time.monotonic() < until:
-        time.sleep(0.05)
-    if alive:
-        _tell(f"process {note['pid']} has not ended within {STOP_LIMIT:.0f} s; `lockgate release` lifts the rules")
-        return 1
-    print("stopped")
-    return 0
-
-
-def status(arguments: argparse.Namespace) -> int:
-    """Is it on, what does it capture, and what holds in the kernel?  Exit code 1: it is not running.
-
-    example:
-      sudo lockgate status
-      lockgate status --json
-    """
-    with _refused():
-        note = running.read(state(arguments), arguments.run_dir)
-        held = redirector.status(arguments.run_dir)
-    if arguments.json:
-        shown = ("role", "instance", "pid", "table", "fail")
-        print(json.dumps({"running": note, "kernel": [{name: getattr(each, name) for name in shown} for each in held]}))
-        return 0 if note else 1
-    if note:
-        where = ", ".join(f"{host}:{port}" for host, port in note["listen"])
-        print(f"running: pid {note['pid']}, {note['capture']}, proxy at {where}")
-    else:
-        print(f"not running with the state folder {state(arguments)}")
-    for record in held:
-        print(f"in the kernel: {record}, fail {record.fail}")
-    if not note and any(record.role == "guard" for record in held):
-        print("a guard holds the captured ports closed; `lockgate release` lifts it")
-    return 0 if note else 1
-
-
-def release(arguments: argparse.Namespace) -> int:
-    """Lift every rule and guard at once, whatever has happened.
-
-    Without the environment: sudo python3 redirector/release.py
-
-    example:
-      sudo lockgate release
-    """
-    return redirector.main([arguments.run_dir])
-
-
-def events(arguments: argparse.Namespace) -> int:
-    """What was decided, and why.
-
-    example:
-      lockgate events --verdict block --since 1h
-      lockgate events --tree /opt/agent --user ann
-      lockgate events --follow --json
-    """
-    from proxy import sinks
-    from proxy.events import line
-
-    if arguments.follow and arguments.limit:
-        raise UsageError("--limit takes the newest of what there is; --follow goes on with what comes: not both")
-    wanted = {"since": arguments.since, "host": arguments.host, "app": arguments.app, "tree": arguments.tree,
-              "user": arguments.user, "service": arguments.service, "container": arguments.container,
-              "verdict": arguments.verdict, "filter": arguments.filter, "incident": arguments.incident}
-    with _refused_reading():
-        found: Iterable[dict[str, Any]] = sinks.read(state(arguments), limit=arguments.limit, **wanted)
-        if arguments.follow:
-            found = sinks.follow(state(arguments), **wanted)
-        for event in found:
-            print(json.dumps(event) if arguments.json else line(event), flush=arguments.follow)
-    return 0
-
-
-@contextlib.contextmanager
-def _refused_reading() -> Iterator[None]:
-    """Not every OSError: one of standard output is no mistake of the request."""
-    try:
-        yield
-    except (FileNotFoundError, PermissionError, ValueError) as error:
-        raise UsageError(str(error)) from None

@@ -7,13 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from proxy import history, screen
 from proxy.monitor import Monitor
-from proxy.options import UsageError, state
+from proxy.options import UsageError, refused_reading, state
 from proxy.rows import KEYS, Row, chosen, described, ordered
 
 #: Seconds between two looks of --watch, at most so many times the cost of a look, and that what has gone is shown.
@@ -40,7 +40,7 @@ def connections(arguments: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         print("without root: no programs of other users, no names and verdicts of a proxy that root has started",
               file=sys.stderr)
-    with _refused(), contextlib.suppress(KeyboardInterrupt):
+    with refused_reading(), contextlib.suppress(KeyboardInterrupt):
         if arguments.history:
             return _history(arguments)
         since = history.since_when(history.folder_of(state(arguments)))
@@ -63,15 +63,6 @@ def _chosen(arguments: argparse.Namespace) -> Callable[[Row], bool]:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _refused() -> Iterator[None]:
-    """Not every OSError: one of standard output is no mistake of the request."""
-    try:
-        yield
-    except (FileNotFoundError, PermissionError, ValueError) as error:
-        raise UsageError(str(error)) from None
 
 
 def _once(arguments: argparse.Namespace, monitor: Monitor) -> int:

@@ -1,13 +1,38 @@
 """The options of the command line, each declared once."""
 
 import argparse
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
 class UsageError(Exception):
     """What was asked for cannot be done; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def refused() -> Iterator[None]:
+    """What a start may meet (no right, no port, no folder ...) is told without a traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+@contextlib.contextmanager
+def refused_reading() -> Iterator[None]:
+    """Not every OSError: one of standard output is no mistake of the request."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def tell(message: str) -> None:
+    print(f"lockgate: {message}", file=sys.stderr, flush=True)
 
 
 def default_state() -> Path:

@@ -107,7 +107,7 @@ def _captured(launch: Launch, capture: "Capture", command: list[str], trust: Tru
         _trust(launcher, trust)
         user = trust.user
         environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
-        environment = trust.variables(environment) | _account(user)
+        environment = trust.variables(environment) | account(user)
         with trust.databases(tell) as databases:
 
             def become() -> None:
@@ -143,7 +143,7 @@ def _hooked(launch: Launch, capture: "Capture", command: list[str], trust: Trust
             "hook", encrypted_dns=capture.encrypted_dns, quic_users=tuple(map(uid_of, capture.quic_users)))))
         _trust(launcher, trust)
         environment = {key: value for key, value in os.environ.items() if key not in PROXY_VARIABLES}
-        environment = trust.variables(environment) | (_account(trust.user) if root else {})
+        environment = trust.variables(environment) | (account(trust.user) if root else {})
         databases = given.enter_context(trust.databases(tell)) if root else {}
 
         def become() -> None:
@@ -174,7 +174,7 @@ def _serving(launch: Launch, plan: Callable[[int, int | None], Plan]) -> Iterato
         launcher.stop()
 
 
-def _account(user: User) -> dict[str, str]:
+def account(user: User) -> dict[str, str]:
     """What login(1) would set; sudo has left root's there."""
     if user.uid == os.geteuid():
         return {}

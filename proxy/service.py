@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy import confine, policy, units
-from proxy.commands import _named as named
+from proxy.commands import named_files
 from proxy.options import UsageError
 from proxy.serving import INSTANCE
 from redirector import release
@@ -107,7 +107,7 @@ def setting(path: Path | None) -> units.Setting:
     code = confine.code_paths()
     for place in (Path(sys.executable), *code):
         _refuse_foreign(place)
-    files = [*([path] if path else []), *named(wanted, path)]
+    files = [*([path] if path else []), *named_files(wanted, path)]
     for place in (Path(__file__), *files):
         _refuse_unreadable(place)
     return units.Setting(Path(sys.executable), path, [*code, *map(_view, files)], confine.ACCOUNT,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proxy.commands import _named, _plan, _policy
+from proxy.commands import named_files, plan_of, policy_of
 from proxy.launcher import Launch, Launcher
 from proxy.notify import Notify
 from proxy.options import UsageError
@@ -43,7 +43,7 @@ def plan(arguments: Arguments) -> int:
     """Write the Start.  Raises UsageError, PolicyError, OSError."""
     who = pwd.getpwnam(arguments.user)
     port, folder = _free_port(), Path(arguments.run_dir)
-    start = wire.Start(INSTANCE, str(folder), _plan(_policy(arguments.policy), Scope(), port, who.pw_uid))
+    start = wire.Start(INSTANCE, str(folder), plan_of(policy_of(arguments.policy), Scope(), port, who.pw_uid))
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     release.check_folder(str(folder))
     draft = folder / f".{START}"
@@ -70,11 +70,11 @@ def run(arguments: Arguments) -> int:
     folder = Path(arguments.run_dir)
     start = read_start(str(folder / START))
     assert start.plan is not None
-    captured, policy = start.plan, _policy(arguments.policy)
+    captured, policy = start.plan, policy_of(arguments.policy)
     listen = [("127.0.0.1", captured.listen_port), ("::1", captured.listen_port)]
     launcher = Launcher(Launch(
         arguments.state, arguments.policy, listen, lambda *_: captured, instance=INSTANCE, run_dir=str(folder),
-        redirector=folder / SOCKET, readable=_named(policy, arguments.policy)))
+        redirector=folder / SOCKET, readable=named_files(policy, arguments.policy)))
     serving = Serving(launcher, notify)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, serving.stop)

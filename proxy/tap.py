@@ -27,13 +27,10 @@ from typing import Any
 from certs.user import User, invoking
 from proxy import confine
 from proxy.channel import described
-from proxy.commands import _named as named_files
-from proxy.commands import _policy as policy_of
-from proxy.commands import _refused as refused
-from proxy.commands import _tell as tell
+from proxy.commands import named_files, policy_of
 from proxy.launcher import SCRUBBED
-from proxy.options import UsageError, state
-from proxy.runner import _account as account
+from proxy.options import UsageError, refused, state, tell
+from proxy.runner import account
 from redirector import processes
 
 #: Seconds for the observer to load the policy and its filters.

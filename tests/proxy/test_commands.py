@@ -47,7 +47,7 @@ def test_files_that_a_policy_names(tmp_path):
         "  - {id: a, use: './mine.py:X', with: {deep: [{list: more.txt}, 3, absent.txt]}}\n"
         "  - {id: b, use: blocklist.Hosts, with: {hosts: [a.example], files: [hosts.txt]}}\n"
     )
-    assert {file.name for file in commands._named(load(path), path)} == {
+    assert {file.name for file in commands.named_files(load(path), path)} == {
         "mine.py",
         "roots.pem",
         "hosts.txt",

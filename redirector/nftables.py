@@ -12,7 +12,7 @@ from typing import ClassVar
 from redirector import forwarding, sockets
 from redirector.forwarding import NEW, encrypted_dns, untouched
 from redirector.nft import Tables
-from redirector.plan import BackendError, Connection, Declaration, Plan
+from redirector.plan import MAX_UID, BackendError, Connection, Declaration, Plan
 
 #: The bit of the conntrack mark that exempt connections carry: what the kernel itself sends for a socket (the last ACK,
 #: a RST) has no owner to match, but it has the mark. One bit, OR-ed in, since others route by the rest.
@@ -21,6 +21,9 @@ MARK = 0x40000000
 #: that it diverted, for days if an end was lost, and would lead a new one between the same ports the same way: to the
 #: proxy itself, or to where it listened before.  Replies stay in the common zone, where firewalls look for them.
 ZONE = 61184
+#: Seconds that the ends of the proxy's connections are remembered behind their last packet with an owner: TIME_WAIT,
+#: twice.  And how many: what is beyond it loses its last ACK, and its origin waits a little.
+REMEMBERED, MAX_OWN = 120, 65536
 #: nft looks control groups up below this folder, wherever cgroup v2 is mounted.
 CGROUPS = "/sys/fs/cgroup"
 
@@ -60,9 +63,18 @@ def _exempt(plan: Plan, cgroups: str, servers: Collection[str]) -> list[str]:
 
 
 def _apart(exempt: list[str]) -> Iterator[str]:
-    if exempt:
-        yield _chain("apart", "filter hook output priority -300", [
-            f"{match} ct original zone set {ZONE}" for match in exempt])
+    """What the kernel sends for a socket that is closed, the last ACK or a RST, has no owner to match, but its ends."""
+    if not exempt:
+        return
+    for version, address in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+        yield (f"  set own{version} {{\n    type {address} . inet_service . {address} . inet_service\n"
+               f"    flags dynamic, timeout; timeout {REMEMBERED}s; size {MAX_OWN}\n  }}\n")
+    ends = {4: "ip saddr . tcp sport . ip daddr . tcp dport", 6: "ip6 saddr . tcp sport . ip6 daddr . tcp dport"}
+    yield _chain("apart", "filter hook output priority -300", [
+        *(f"{match} update @own{version} {{ {ends[version]} }}" for match in exempt for version in ends),
+        *(f"{match} ct original zone set {ZONE} accept" for match in exempt),
+        f"meta skuid 0-{MAX_UID} accept",
+        *(f"{ends[version]} @own{version} ct original zone set {ZONE}" for version in ends)])
 
 
 def _divert(plan: Plan, exempt: list[str], cgroups: str) -> str:

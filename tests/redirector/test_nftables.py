@@ -32,9 +32,22 @@ def test_the_whole_computer():
     assert ruleset(PLAN, "lockgate_x") == f"""\
 table inet lockgate_x {{
   flags owner
+  set own4 {{
+    type ipv4_addr . inet_service . ipv4_addr . inet_service
+    flags dynamic, timeout; timeout 120s; size 65536
+  }}
+  set own6 {{
+    type ipv6_addr . inet_service . ipv6_addr . inet_service
+    flags dynamic, timeout; timeout 120s; size 65536
+  }}
   chain apart {{
     type filter hook output priority -300; policy accept
-    meta skuid 997 ct original zone set 61184
+    meta skuid 997 update @own4 {{ ip saddr . tcp sport . ip daddr . tcp dport }}
+    meta skuid 997 update @own6 {{ ip6 saddr . tcp sport . ip6 daddr . tcp dport }}
+    meta skuid 997 ct original zone set 61184 accept
+    meta skuid 0-4294967294 accept
+    ip saddr . tcp sport . ip daddr . tcp dport @own4 ct original zone set 61184
+    ip6 saddr . tcp sport . ip6 daddr . tcp dport @own6 ct original zone set 61184
   }}
   chain divert {{
     type nat hook output priority -100; policy accept

@@ -54,7 +54,7 @@ def test_they_are_cut_when_asked(rig, older, plan):
 def test_their_ports_are_not_free_for_new_ones(rig, lab, plan):
     """What lets them go on lets nobody else past us, nor past what stands when the proxy has died."""
     lab.quiet()
-    port = 46_000 + len(plan.fail)          # each its own: the last use of one is remembered for a minute
+    port = 20_000 + len(plan.fail)          # each its own, and nobody else's: the last use is remembered for a minute
     with closing(Application(lab, "hold", address=ORIGIN4, port=443, local_port=port)) as app:
         app.says()
         assert rig.start(plan).existing == 1

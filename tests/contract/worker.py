@@ -20,8 +20,8 @@ connections:
   - {id: all, verdict: bypass, addresses: ["198.51.100.0/24", "2001:db8::/64"]}
 """
 #: As most computers have one: the kernel tracks every connection, whoever captures.
-FIREWALL = ("table inet firewall { chain input { type filter hook input priority 0; ct state invalid drop; }; "
-            "chain output { type filter hook output priority 0; ct state invalid drop; }; }")
+FIREWALL = ("table inet firewall { chain input { type filter hook input priority 0; ct state established accept; }; "
+            "chain output { type filter hook output priority 0; ct state established accept; }; }")
 
 
 @dataclass

@@ -27,7 +27,7 @@ from tests.redirector.namespaces import (
 
 pytestmark = needs_root
 __all__ = ["launch", "network"]
-PORT = 46_000
+PORT = 22_000
 
 
 def dial(network, address, port, uid=0):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from certs.user import User
-from proxy.runner import _account, choose, own_profile
+from proxy.runner import account, choose, own_profile
 
 PROFILE = Path("/tmp/own/profile")
 
@@ -59,7 +59,7 @@ def test_another_name_of_a_browser_is_seen_through(tmp_path, monkeypatch):
 )
 def test_the_account_is_the_callers(monkeypatch, uid, variables):
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert _account(User(uid, uid, Path("/"))) == variables
+    assert account(User(uid, uid, Path("/"))) == variables
 
 
 @pytest.mark.parametrize(("uid", "asked", "why", "expected", "said"), [

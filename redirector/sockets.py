@@ -58,7 +58,7 @@ def _find(client: Endpoint, server: Endpoint, protocol: int) -> Connection | Non
     family = socket.AF_INET if source.version == 4 else socket.AF_INET6
     wanted = _SOCKET_ID.pack(client[1], server[1], source.packed, target.packed, _ANY)
     try:
-        return next(_ask(SOCK_DIAG_BY_FAMILY, 0, family, wanted, protocol), None)
+        return next(_ask(SOCK_DIAG_BY_FAMILY, 0, family, wanted, protocol=protocol), None)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None

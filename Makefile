@@ -10,7 +10,7 @@ demo: setup
 
 test: setup packages check
 	@./setup.sh tap $(VENV) || echo "warning: frida could not be installed: the tests of lockgate tap are skipped"
-	@$(PY) -m pytest -q -rs
+	@$(PY) -m pytest -q -rsR --reruns 1
 
 check: setup
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/mypy

@@ -24,7 +24,7 @@ DOCS = Path(__file__).parents[2] / "docs/capture.md"
 WORDS = {
     "transparent": "programs need not know of it", "everything": "the whole computer", "users": "one user's",
     "groups": "one control group's", "trees": "one process and its children", "forwarded": "containers, other computers",
-    "ipv6": "IPv6", "udp": "QUIC is refused", "local": "loopback and LAN, when asked for",
+    "ipv6": "IPv6", "udp": "QUIC is refused", "local": "loopback and LAN, when asked for", "lan": "the LAN alone, when asked for",
     "existing": "older connections: counted, cut when asked", "processes": "names also processes that are gone at once",
     "dns": "encrypted DNS refused, QUIC for single users", "servers": "any server in the proxy's place",
     "peername": "programs see the origin as their peer", "refusals": "connect() fails in the origin's words",

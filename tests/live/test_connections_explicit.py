@@ -14,7 +14,7 @@ PROXY = f"http://{CLIENT}:8080"
 def started(lab, tmp_path_factory):
     (lab.folder / "www/slow").write_bytes(bytes(60_000_000))
     state = tmp_path_factory.mktemp("explicit") / "state"
-    with lab.start("--capture", "explicit", "--listen", f"{CLIENT}:8080", state=state, policy=lab.policy()) as started:
+    with lab.start("--capture", "explicit", "--listen", f"{CLIENT}:8080", "--allow-anyone", state=state, policy=lab.policy()) as started:
         yield started
 
 

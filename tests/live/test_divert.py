@@ -391,6 +391,6 @@ def test_a_start_that_cannot_be_leaves_nothing(network, launch):
     """The guard was there first; it goes with the start."""
     answer = launch().start(replace(SHUT, loopback=True))
     assert isinstance(answer, Failed)
-    assert "--capture nftables" in answer.reason
+    assert "--capture divert does not offer loopback" in answer.reason
     assert wait_for(lambda: not programs(network), BUSY)
     assert network.ask() == "origin"

@@ -26,10 +26,6 @@ _results: dict[str, dict[str, str]] = {}
 _declared: dict[str, dict[str, Any]] = {}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "offers(*fields): the case is about these fields of a Declaration")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         made = [pytest.param(rig, id=name) for name, rig in available().items()]

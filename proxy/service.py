@@ -32,6 +32,8 @@ BOOTED = Path("/run/systemd/system")
 #: Seconds for systemctl; a start waits for the proxy's readiness, a stop for its end.
 LIMIT = 150
 SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "MainPID", "NRestarts", "StatusText")
+#: What uv leaves in an environment for everybody to lock: an empty file that nobody reads.
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Step:
 def service(arguments: argparse.Namespace) -> int:
     """Run lockgate from boot on, by systemd: `install`, `status`, `uninstall`.
 
-    The proxy runs as the user `lockgate` without any right; what holds the kernel's rules has three capabilities.
+    The proxy runs as the user `lockgate` without any right; what holds the kernel's rules has five capabilities.
     Every change is shown first; `--dry-run` stops there.  Exit code 1 of `status`: it does not run.
 
     example:
@@ -131,7 +133,7 @@ def _refuse_unreadable(file: Path) -> None:
 
 def _refuse_foreign(place: Path) -> None:
     """Root will run this: nobody else may be able to put something in its place."""
-    inside = (Path(folder) / name for folder, _, names in os.walk(place) for name in ("", *names))
+    inside = (Path(folder) / name for folder, _, names in os.walk(place) for name in ("", *names) if name != LOCK)
     for path in (place, *place.parents, *place.resolve().parents, *inside):
         with contextlib.suppress(FileNotFoundError):        # a link to nothing
             try:

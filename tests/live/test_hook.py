@@ -246,7 +246,8 @@ def test_a_stranger_gets_no_relay(lab, user):
     """Nobody knows where a connection wanted to go that was not captured."""
     with run(lab, user, "sh", "-c", "echo ready; read x") as process:
         assert process.stdout.readline() == "ready\n"
-        port = re.findall(r"'127\.0\.0\.1', (\d+)\]", json.dumps(lab.events(user[2] / "state")))[-1]
+        known = wait_for(lambda: re.findall(r"'127\.0\.0\.1', (\d+)\]", json.dumps(lab.events(user[2] / "state"))), 10)
+        port = known[-1]
         done = lab.call("curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}/", "-H", "Host: origin.test")
         assert (done.returncode in (52, 56), done.stdout) == (True, ""), done.stderr
         process.stdin.close()

@@ -1,9 +1,12 @@
 """Looking into a process, and what a command leaves behind."""
 import ctypes
+import functools
 import os
 import signal
 import socket
 import subprocess
+import traceback
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,26 @@ from tests.redirector.hooked import Hooked, hooked
 from tests.redirector.namespaces import wait_for
 
 __all__ = ["hooked"]        # a fixture
+
+
+def alone(test):
+    """In a process that has no other children: a keeper is handed those of all that ran before."""
+    @functools.wraps(test)
+    def run():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)     # threads of other tests: nothing here needs them
+            pid = os.fork()
+        if pid == 0:
+            failed = 1
+            try:
+                test()
+                failed = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(failed)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return run
 
 
 def test_it_sees_a_threads_memory_and_descriptors():
@@ -43,6 +66,7 @@ def test_what_is_not_there(words, error):
 LEAVES = "setsid sh -c 'sleep 60 & sleep 60' & exec true"
 
 
+@alone
 def test_what_a_command_leaves_ends_with_it():
     with Keeper() as keeper, subprocess.Popen(["sleep", "60"]) as own:
         before = _children()
@@ -54,6 +78,7 @@ def test_what_a_command_leaves_ends_with_it():
         own.kill()
 
 
+@alone
 def test_what_was_handed_to_us_is_buried_and_our_own_is_not():
     with Keeper() as keeper, subprocess.Popen(["sh", "-c", "exit 7"]) as own:
         subprocess.run(["sh", "-c", "(exec sleep 0.1) & exec true"], check=True)

@@ -129,6 +129,11 @@ def _ask(kind: int, flags: int, family: int, ident: bytes, states: int = CONNECT
     request = _REQUEST.pack(family, protocol, 0, states, ident)
     if code:
         request += struct.pack("=HH", 4 + len(code), INET_DIAG_REQ_BYTECODE) + code
+    yield from map(_connection, exchange(kind, flags, request))
+
+
+def exchange(kind: int, flags: int, request: bytes) -> Iterator[bytes]:
+    """Send one request of sock_diag(7) and yield the bodies that answer it. Raises OSError with the kernel's number."""
     header = _HEADER.pack(_HEADER.size + len(request), kind, NLM_F_REQUEST | flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(ANSWER_LIMIT)
@@ -141,7 +146,7 @@ def _ask(kind: int, flags: int, family: int, ident: bytes, states: int = CONNECT
                     if code := -struct.unpack_from("=i", body)[0]:
                         raise OSError(code, "sock_diag")
                     return
-                yield _connection(body)
+                yield body
             if not flags & NLM_F_DUMP:
                 return
 

@@ -15,13 +15,10 @@ from functools import lru_cache
 
 from redirector.plan import Endpoint
 from redirector.sockets import (
-    ANSWER_LIMIT,
     NETLINK_SOCK_DIAG,
     NLM_F_DUMP,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
     SOCK_DIAG_BY_FAMILY,
+    exchange,
     messages,
 )
 
@@ -78,19 +75,12 @@ def dump() -> Iterator[Socket]:
 
 def _dump(family: int, protocol: int) -> Iterator[Socket]:
     request = _REQUEST.pack(family, protocol, 1 << (INET_DIAG_INFO - 1), ALL_STATES, bytes(48))
-    header = _HEADER.pack(_HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(ANSWER_LIMIT)
-        netlink.send(header + request)
-        while True:
-            for kind, body in messages(netlink.recv(_BUFFER)):
-                if kind == NLMSG_DONE:
-                    return
-                if kind == NLMSG_ERROR:
-                    if (code := -struct.unpack_from("=i", body)[0]) == errno.ENOENT:
-                        return                      # no module for this protocol here
-                    raise OSError(code, "sock_diag")
-                yield parse(body, protocol)
+    try:
+        for body in exchange(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request):
+            yield parse(body, protocol)
+    except OSError as error:
+        if error.errno != errno.ENOENT:         # no module for this protocol here
+            raise
 
 
 class Destroyed:

@@ -8,7 +8,7 @@ from redirector import handles
 from redirector.divert import Divert
 from redirector.nft import Tables
 from redirector.nftables import Nftables
-from redirector.plan import BackendError, BackendName, Declaration, Plan
+from redirector.plan import Backend, BackendError, BackendName, Declaration, Plan
 from redirector.wire import Start
 
 Capture = BackendName | Literal["explicit"]
@@ -16,7 +16,7 @@ Capture = BackendName | Literal["explicit"]
 DECLARATIONS: tuple[Declaration, ...] = (Nftables.declaration, Divert.declaration)
 
 
-def make(start: Start, plan: Plan, table: str, cgroups: str, servers: Collection[str] = ()) -> Nftables | Divert:
+def make(start: Start, plan: Plan, table: str, cgroups: str, servers: Collection[str] = ()) -> Backend:
     """The backend of a plan. Raises BackendError for one that is not the redirector's, or not built."""
     match plan.backend:
         case "nftables":

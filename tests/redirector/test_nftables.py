@@ -150,3 +150,10 @@ def test_a_server_in_the_proxy_s_place(changes, rules):
                  'level 1 "lockgate_exempt_x" accept', "skuid 997"):
         assert (rule in text) is (rule != "skuid 997"), rule
     assert match in guard_ruleset(plan, "lockgate_y", servers=["/a/lockgate_exempt_x"])
+
+
+@pytest.mark.parametrize("make", [ruleset, guard_ruleset])
+def test_encrypted_dns_of_others_is_refused_as_our_own(make):
+    text = make(replace(PLAN, forward=("docker0",), encrypted_dns="refuse"), "t").partition("chain pass")[2]
+    assert '    iifname { "docker0" } tcp dport 853 reject with tcp reset\n' in text
+    assert '    iifname { "docker0" } udp dport 853 reject with icmpx port-unreachable\n' in text

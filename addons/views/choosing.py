@@ -1,0 +1,24 @@
+"""Which readers a view gets."""
+
+from collections.abc import Callable
+from typing import Final
+
+from addons.views.tree import Reader, View
+
+#: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
+DECLARED: Final[dict[str, Callable[[View], Reader]]] = {}
+#: Readers by what the first bytes say.
+BY_KIND: Final[dict[str, Callable[[View], Reader]]] = {}
+
+
+def known(view: View) -> bool:
+    """True if what is declared says enough."""
+    return view.declared.partition(";")[0].strip().lower() in DECLARED
+
+
+def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
+    """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
+    if known(view):
+        return [DECLARED[view.declared.partition(";")[0].strip().lower()](view)], False
+    made = [BY_KIND[view.kind](view)] if head and view.kind in BY_KIND else []
+    return made, True

@@ -118,6 +118,17 @@ class View:
         if not self._pinned:
             self.tree.views.discard(self)
 
+    def alone(self) -> None:
+        """Nothing inside is read any more, it is only heard."""
+        self._readers, self._pinned = [], False
+        self.ended = self.ended and self._listener is None
+        if self._listener is None and self._head is None and not self.ended:
+            self._listener = self.tree.hear.opened(self)
+
+    @property
+    def pinned(self) -> bool:
+        return self._pinned
+
     def pin(self) -> None:
         """Nothing from the beginning of this view on may leave before `unpin`: it can only be read as a whole."""
         self._pinned = True
@@ -221,6 +232,16 @@ class Tree:
     @property
     def waiting(self) -> bool:
         return bool(self._later)
+
+    @property
+    def pinned(self) -> bool:
+        """Is something collected that can only be read as a whole?"""
+        return any(view.pinned for view in self.views)
+
+    def give_up(self) -> None:
+        """Drop all readers, wherever they stand: from now on only the body as it is will be heard."""
+        self.views, self._later = {self.root}, []
+        self.root.alone()
 
     async def settle(self) -> None:
         while self._later:

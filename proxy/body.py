@@ -157,7 +157,7 @@ class Body:
             except Unscannable as error:
                 self._unscannable(str(error))
         self._held.add(raw, self._decoded)
-        self._hold = 0 if ended or not self._scanners else HOLD
+        self._hold = 0 if ended or self.done else HOLD      # also of views: a decoder may keep some of what it took
         self._bound()
 
     def _next_message(self) -> Work:

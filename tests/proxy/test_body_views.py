@@ -1,9 +1,12 @@
 """Bodies and their views: who hears them, what waits, what is held back, and that nobody is kept from a turn for long."""
 
 import asyncio
+import gzip
 import time
 
+import brotli
 import pytest
+import zstandard
 
 from addons.decode import Unscannable
 from addons.verdict import DONE, Action, alert, allow, block
@@ -274,3 +277,13 @@ def test_pieces_shrink_where_reading_takes_long():
 
     run(b"z" * 200_000, Slow())
     assert max(took[10:]) <= 4096
+
+
+@pytest.mark.parametrize("coding", ["zstd", "gzip", "br"])
+def test_nothing_leaves_that_a_decoder_keeps(coding):
+    """It may take in the whole value before it gives out a byte; what it took must not leave meanwhile."""
+    text = b"[4111 1111] " + b"x" * 3000
+    raw = {"zstd": zstandard.compress, "gzip": gzip.compress, "br": brotli.compress}[coding](text)
+    body = Body([], coding, lambda _: True, viewers=[(rule(), Viewer())])
+    assert [body.feed(raw[at : at + 1]) for at in range(len(raw))] == [([], None)] * len(raw)
+    assert b"".join(body.end()[0]) == raw

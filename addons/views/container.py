@@ -1,0 +1,73 @@
+"""What readers of containers share: one view open at a time, closed whatever happens."""
+
+from addons.decode import Unscannable
+from addons.views.tree import View
+
+
+class Container:
+    """A reader of something that holds other things one after the other; derive, and give `take` and `finish`.
+
+    The view that is open when its reader fails ends there: what was heard of it counts, nothing is held back for it.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.child: View | None = None
+
+    def take(self, data: bytes) -> None:
+        """Read some more; raises `Unscannable`."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """No more comes; raises `Unscannable` if something is missing."""
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self.take(data)
+        except Unscannable:
+            self.close()
+            raise
+
+    def end(self) -> None:
+        try:
+            self.finish()
+        finally:
+            self.close()
+
+    def open(self, step: str, name: str = "", declared: str = "") -> View:
+        """Open the next view; the one before ends."""
+        self.close()
+        self.child = self.view.inside(step, name=name, declared=declared)
+        return self.child
+
+    def close(self) -> None:
+        child, self.child = self.child, None
+        if child is not None:
+            child.end()
+
+    def whole(self, step: str, data: bytes, name: str = "") -> None:
+        """Show a short text that is there already."""
+        view = self.view.inside(step, name=name)
+        try:
+            view.feed(data)
+        finally:
+            view.end()
+
+    def refuse(self, reason: str, step: str = "", name: str = "") -> None:
+        """Say that what is open, or what `step` names, cannot be read, and go on with what follows it."""
+        view = self.open(step, name) if step else self.child or self.view
+        self.view.tree.hear.unscannable(view, reason)
+        self.close()
+
+
+class Refused:
+    """The reader of what no reader can read."""
+
+    def __init__(self, view: View, reason: str) -> None:
+        self._reason = reason
+
+    def feed(self, data: bytes) -> None:
+        raise Unscannable(self._reason)
+
+    def end(self) -> None:
+        raise Unscannable(self._reason)

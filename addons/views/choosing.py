@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
+from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.multipart import Part, multipart
 from addons.views.tree import Reader, View
+from addons.views.zips import ZIPS, Zip
 
 #: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
 DECLARED: Final[dict[str, Callable[[View], Reader]]] = {}
@@ -13,6 +15,10 @@ DECLARED_AS: Final[dict[str, Callable[[View], Reader]]] = {"multipart/": multipa
 #: Readers by what the first bytes say.
 BY_KIND: Final[dict[str, Callable[[View], Reader]]] = {
     "multipart/form-data": multipart,
+    "application/tar": Tar,
+    **dict.fromkeys(PACKED, Packed),
+    **dict.fromkeys(UNREAD, unread),
+    **dict.fromkeys(ZIPS, Zip),
 }
 
 

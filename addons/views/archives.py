@@ -84,8 +84,7 @@ class Packed(Container):
                     return
                 self._stream = self._make()
             for piece in self._stream.feed(data):
-                if self.child is not None:
-                    self.child.feed(piece)
+                self.give(piece)
             data, ended = self._stream.rest, self._stream.ended
             if not ended:
                 return
@@ -144,8 +143,8 @@ class Tar(Container):
         self._left -= len(data)
         if self._long is not None:
             self._long += data
-        elif self.child is not None and data:
-            self.child.feed(data)
+        elif data:
+            self.give(data)
         if self._left:
             return
         skipped = min(self._padding, len(self._buffer))

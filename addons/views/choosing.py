@@ -5,8 +5,9 @@ from typing import Final
 
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.multipart import Part, multipart
+from addons.views.office import Archive
 from addons.views.tree import Reader, View
-from addons.views.zips import ZIPS, Zip
+from addons.views.zips import ZIPS
 
 #: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
 DECLARED: Final[dict[str, Callable[[View], Reader]]] = {}
@@ -18,7 +19,7 @@ BY_KIND: Final[dict[str, Callable[[View], Reader]]] = {
     "application/tar": Tar,
     **dict.fromkeys(PACKED, Packed),
     **dict.fromkeys(UNREAD, unread),
-    **dict.fromkeys(ZIPS, Zip),
+    **dict.fromkeys(ZIPS, Archive),
 }
 
 

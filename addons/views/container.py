@@ -1,7 +1,7 @@
 """What readers of containers share: one view open at a time, closed whatever happens."""
 
 from addons.decode import Unscannable
-from addons.views.tree import View
+from addons.views.tree import Reader, View
 
 
 class Container:
@@ -13,6 +13,7 @@ class Container:
     def __init__(self, view: View) -> None:
         self.view = view
         self.child: View | None = None
+        self.also: Reader | None = None     # a reader of what the child holds that only this one could choose
 
     def take(self, data: bytes) -> None:
         """Read some more; raises `Unscannable`."""
@@ -42,8 +43,26 @@ class Container:
 
     def close(self) -> None:
         child, self.child = self.child, None
+        also, self.also = self.also, None
+        if also is not None and child is not None:
+            try:
+                also.end()
+            except Unscannable as error:
+                self.view.tree.hear.unscannable(child, str(error))
         if child is not None:
             child.end()
+
+    def give(self, data: bytes) -> None:
+        """Feed what is open."""
+        if self.child is None:
+            return
+        self.child.feed(data)
+        if self.also is not None:
+            try:
+                self.also.feed(data)
+            except Unscannable as error:
+                self.also = None
+                self.view.tree.hear.unscannable(self.child, str(error))
 
     def whole(self, step: str, data: bytes, name: str = "") -> None:
         """Show a short text that is there already."""

@@ -175,8 +175,7 @@ class Part(Container):
             self._decoder = transfer(part.inside(step, name=name, declared=kind))
 
     def _content(self, data: bytes) -> None:
-        if self.child is not None:
-            self.child.feed(data)
+        self.give(data)
         if self._decoder is not None:
             self._decoder.feed(data)
 
@@ -254,8 +253,8 @@ class Multipart(Container):
             self.open("epilogue" if self._ended else "preamble")
         if self._text is not None:
             self._text.feed(data)
-        elif self.child is not None:
-            self.child.feed(data)
+        else:
+            self.give(data)
 
     def _next(self, last: bool) -> None:
         if self._text is not None:

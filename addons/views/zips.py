@@ -183,8 +183,7 @@ class Zip(Container):
                 raise _Corrupt(f"a zip entry: {error}") from None
             if not piece:
                 return
-            if self.child is not None:
-                self.child.feed(piece)
+            self.give(piece)
 
     def _stored(self) -> bool:
         """Pass on data that is not packed and of unknown size: its end is where the descriptor fits what came."""
@@ -219,8 +218,8 @@ class Zip(Container):
         data = self._buffer[:size]
         self._crc, self._size = zlib.crc32(data, self._crc), self._size + size
         self._drop(size)
-        if data and self.child is not None:
-            self.child.feed(data)
+        if data:
+            self.give(data)
 
     def _central(self) -> bool:
         if len(self._buffer) < 46:

@@ -6,6 +6,7 @@ from typing import Final
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.multipart import Part, multipart
 from addons.views.office import Archive
+from addons.views.pdf import Pdf
 from addons.views.tree import Reader, View
 from addons.views.zips import ZIPS
 
@@ -16,6 +17,7 @@ DECLARED_AS: Final[dict[str, Callable[[View], Reader]]] = {"multipart/": multipa
 #: Readers by what the first bytes say.
 BY_KIND: Final[dict[str, Callable[[View], Reader]]] = {
     "multipart/form-data": multipart,
+    "application/pdf": Pdf,
     "application/tar": Tar,
     **dict.fromkeys(PACKED, Packed),
     **dict.fromkeys(UNREAD, unread),

@@ -35,10 +35,10 @@ class Container:
         finally:
             self.close()
 
-    def open(self, step: str, name: str = "", declared: str = "") -> View:
-        """Open the next view; the one before ends."""
+    def open(self, step: str, name: str = "", declared: str = "", since: int | None = None) -> View:
+        """Open the next view; the one before ends.  `since` is where in this view it began, if that is not now."""
         self.close()
-        self.child = self.view.inside(step, name=name, declared=declared)
+        self.child = self.view.inside(step, name=name, declared=declared, since=since)
         return self.child
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Container:
             try:
                 also.end()
             except Unscannable as error:
-                self.view.tree.hear.unscannable(child, str(error))
+                child.unscannable(str(error))
         if child is not None:
             child.end()
 
@@ -62,7 +62,7 @@ class Container:
                 self.also.feed(data)
             except Unscannable as error:
                 self.also = None
-                self.view.tree.hear.unscannable(self.child, str(error))
+                self.child.unscannable(str(error))
 
     def whole(self, step: str, data: bytes, name: str = "") -> None:
         """Show a short text that is there already."""
@@ -75,7 +75,7 @@ class Container:
     def refuse(self, reason: str, step: str = "", name: str = "") -> None:
         """Say that what is open, or what `step` names, cannot be read, and go on with what follows it."""
         view = self.open(step, name) if step else self.child or self.view
-        self.view.tree.hear.unscannable(view, reason)
+        view.unscannable(reason)
         self.close()
 
 

@@ -20,6 +20,8 @@ MAX_HEADERS: Final = 16 * 1024
 MAX_BOUNDARY: Final = 256
 #: White space that may follow a delimiter on its line.
 MAX_PADDING: Final = 256
+#: How a part is declared here whose transfer encoding is taken off beside it: as text, it needs no reader.
+ENCODED: Final = "application/x-transfer-encoded"
 _PARAMETER: Final = re.compile(rb""";\s*([^\s;=:"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))""", re.DOTALL)
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~\w-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FIRST: Final = re.compile(rb"--([^\r\n]{1,%d}?)[ \t]*\r?\n" % MAX_BOUNDARY)
@@ -121,6 +123,7 @@ class Part(Container):
     def __init__(self, view: View, step: str = "message", sure: bool = True) -> None:
         super().__init__(view)
         self._step, self._sure = step, sure
+        self._since = max(0, view.read - MAX_BOUNDARY - MAX_PADDING)    # headers are kept until all are there
         self._block: bytes | None = b""
         self._decoder: Base64 | Quoted | None = None
 
@@ -163,11 +166,11 @@ class Part(Container):
         kind = known.get("content-type", b"").decode("latin-1").strip()
         name = about.get("filename") or parameters(kind.encode("latin-1")).get("name") or about.get("name", "")
         transfer = _TRANSFER.get(known.get("content-transfer-encoding", b"").strip().lower())
-        part = self.open(self._step, name, "" if transfer else kind)
+        part = self.open(self._step, name, ENCODED if transfer else kind, self._since)
         if bad and self._sure:
-            self.view.tree.hear.unscannable(part, "a part has a malformed header")
+            part.unscannable("a part has a malformed header")
         if block := block.strip():
-            shown = part.inside("headers")
+            shown = part.inside("headers", since=0)
             shown.feed(block)
             shown.end()
         if transfer:

@@ -62,8 +62,8 @@ class Part(Container):
                 raise Unscannable("a part of a document in an unusual encoding")
         self._quiet += len(data)
         self._parse(data, False)
-        if self._quiet > QUIET:
-            self.close()
+        if self._quiet > QUIET and self.child is not None:
+            self.child.pause()
 
     def finish(self) -> None:
         if self._fed:
@@ -297,8 +297,8 @@ class Archive(Zip):
             (re.compile(r"META-INF/manifest\.xml"), Manifest),
         )
 
-    def open(self, step: str, name: str = "", declared: str = "") -> View:
-        view = super().open(step, name, declared)
+    def open(self, step: str, name: str = "", declared: str = "", since: int | None = None) -> View:
+        view = super().open(step, name, declared, since)
         if name.endswith(".xml"):
             self.also = next((make(view) for form, make in self._parts if form.fullmatch(name)), None)
         return view

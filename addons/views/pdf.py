@@ -195,7 +195,7 @@ class Pdf:
             return
         for kind, content in result:
             if kind == b"e":
-                self._view.tree.hear.unscannable(self._view, content.decode("utf-8", "replace")[:200])
+                self._view.unscannable(content.decode("utf-8", "replace")[:200])
             elif kind == b"n":
                 name = content.decode("utf-8", "replace")
             elif kind == b"a":

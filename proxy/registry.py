@@ -38,6 +38,8 @@ BUILT_IN = {
     "blocklist.Hosts": "addons.blocklist:Hosts",
     "cards.Cards": "addons.cards:Cards",
     "classify.Http": "addons.classify:Http",
+    "external.External": "addons.external:External",
+    "icap.Icap": "addons.icap:Icap",
     "secrets.Secrets": "addons.credentials:Secrets",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")

@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system-proxy": ("proxy.systemproxy:system_proxy", ("setting_action", "to", "places", "prefix", "state", "run_dir",
                                                         "json")),
     "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
-    "filters": ("proxy.checking:filters", ("json",)),
+    "filters": ("proxy.checking:filters", ("filter_words", "json")),
     "service": ("proxy.service:service", ("service_action", "policy", "yes", "dry_run", "json")),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

@@ -83,7 +83,8 @@ class Asked:
         if self.type:
             headers.append((b"sec-fetch-dest", DESTINATIONS.get(self.type, self.type).encode()))
         url = f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
-        flow.request = http.Request.make(self.method, url, self.body, headers)
+        flow.request = http.Request.make(self.method, url, b"", headers)
+        dryrun.fill(flow.request, self.body)
         flow.request.headers.setdefault("host", self.authority)
         flow.metadata["process"] = self.process
         return flow

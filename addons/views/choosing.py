@@ -5,17 +5,19 @@ from typing import Final
 
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.escapes import Escapes, FormEscapes
+from addons.views.grpc import TYPES, Grpc
 from addons.views.multipart import ENCODED, Part, multipart
 from addons.views.office import Archive
 from addons.views.pdf import Pdf
 from addons.views.runs import Runs
+from addons.views.sse import Events
 from addons.views.tree import Reader, View
 from addons.views.zips import ZIPS
 
 Make = Callable[[View], Reader]
 
 #: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
-DECLARED: Final[dict[str, Make]] = {}
+DECLARED: Final[dict[str, Make]] = {**dict.fromkeys(TYPES, Grpc), "text/event-stream": Events}
 #: Readers by how the declared type begins.
 DECLARED_AS: Final[dict[str, Make]] = {"multipart/": multipart, "message/rfc822": Part}
 #: Readers by what the first bytes say.

@@ -20,8 +20,9 @@ MAX_HEADERS: Final = 16 * 1024
 MAX_BOUNDARY: Final = 256
 #: White space that may follow a delimiter on its line.
 MAX_PADDING: Final = 256
-#: How a part is declared here whose transfer encoding is taken off beside it: as text, it needs no reader.
-ENCODED: Final = "application/x-transfer-encoded"
+#: How a part is declared here whose transfer encoding is taken off beside it: as text, it needs no reader.  No header
+#: can say this.
+ENCODED: Final = "transfer\nencoded"
 _PARAMETER: Final = re.compile(rb""";\s*([^\s;=:"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))""", re.DOTALL)
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~\w-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FIRST: Final = re.compile(rb"--([^\r\n]{1,%d}?)[ \t]*\r?\n" % MAX_BOUNDARY)

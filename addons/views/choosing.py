@@ -9,6 +9,8 @@ from addons.views.grpc import TYPES, Grpc
 from addons.views.multipart import ENCODED, Part, multipart
 from addons.views.office import Archive
 from addons.views.pdf import Pdf
+from addons.views.protobuf import TYPES as PROTOBUF
+from addons.views.protobuf import Lengths, Protobuf
 from addons.views.runs import Runs
 from addons.views.sse import Events
 from addons.views.tree import Reader, View
@@ -56,7 +58,9 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
         return [BY_KIND[view.kind](view)], True
     if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
         return [], True
-    return texts(view), True
+    if media_type(view) in PROTOBUF:
+        return [Protobuf(view), *texts(view)], True
+    return [Lengths(view), *texts(view)] if view.kind == "data" and not view.text_depth else texts(view), True
 
 
 def texts(view: View) -> list[Reader]:

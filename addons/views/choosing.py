@@ -8,6 +8,7 @@ from addons.views.escapes import Escapes, FormEscapes
 from addons.views.grpc import TYPES, Grpc
 from addons.views.multipart import ENCODED, Part, multipart
 from addons.views.office import Archive
+from addons.views.oldoffice import Ole, Rtf
 from addons.views.pdf import Pdf
 from addons.views.protobuf import TYPES as PROTOBUF
 from addons.views.protobuf import Lengths, Protobuf
@@ -26,6 +27,8 @@ DECLARED_AS: Final[dict[str, Make]] = {"multipart/": multipart, "message/rfc822"
 BY_KIND: Final[dict[str, Make]] = {
     "multipart/form-data": multipart,
     "application/pdf": Pdf,
+    "application/ole": Ole,
+    "application/rtf": Rtf,
     "application/tar": Tar,
     **dict.fromkeys(PACKED, Packed),
     **dict.fromkeys(UNREAD, unread),

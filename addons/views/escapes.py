@@ -6,29 +6,35 @@ with the depth and not with the number of ways to combine them.
 
 import html.entities
 import re
+from collections.abc import Callable
+from functools import cache
+from operator import methodcaller
 from typing import Final
 
 from addons.views.near import Unwriter
+from addons.views.tree import View
 
 _HEX: Final = rb"[0-9A-Fa-f]"
 #: What C, JavaScript, JSON, Python and shells write with a backslash (RFC 8259, 7; ECMA-262, 12.9.4).
 _SLASHED: Final = (rb"\\(?:u[dD][89abAB]H{2}\\u[dD][c-fC-F]H{2}|uH{4}|u\{H{1,6}\}|xH{2}|U000[01]H{4}"
-                   rb"|[0-3][0-7]{2}|[\"'\\/bfnrtv0]|\r?\n)").replace(b"H", _HEX)
+                   rb"|[0-3][0-7]{2}|[\"'\\/bfnrtv0]|\r?\n)")
 #: RFC 3986, 2.1, and what JavaScript's escape() writes.
-_PERCENT: Final = rb"%(?:H{2}|u[0-9A-Fa-f]{4})".replace(b"H", _HEX)
+_PERCENT: Final = rb"%(?:H{2}|uH{4})"
 #: HTML, 13.5 "Named character references", of which the longest has 33 characters; XML's are among them.
-_ENTITY: Final = rb"&(?:#[0-9]{1,7};?|#[xX]H{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};)".replace(b"H", _HEX)
-#: The marks of what stands for itself (XML 1.0, 2.7).
-_CDATA: Final = rb"<!\[CDATA\[|\]\]>"
-#: The same when the text ends before they do: first those whose beginning is another's whole.
-_BROKEN: Final = rb"\\u[dD][89abAB]H{2}(?:\\(?:uH{0,3})?)?\Z|\\[0-3][0-7]?\Z".replace(b"H", _HEX)
-_PART: Final = (rb"\\[^\\]{0,11}\Z|%(?:u?H{0,4})?\Z|&#?[0-9A-Za-z]{0,32}\Z"
-                rb"|<!?\[?C?D?A?T?A?\Z|\]{1,2}\Z").replace(b"H", _HEX)
-_ALL: Final = b"|".join((_SLASHED, _PERCENT, _ENTITY, _CDATA))
-_LAST: Final = re.compile(b"(" + _ALL + b")")
-_MORE: Final = re.compile(b"(" + b"|".join((_BROKEN, _ALL, _PART)) + b")")
-_FORM_LAST: Final = re.compile(b"(" + _ALL + rb"|\+)")
-_FORM_MORE: Final = re.compile(_MORE.pattern[:-1] + rb"|\+)")
+_ENTITY: Final = rb"&(?:#[0-9]{1,7};?|#[xX]H{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};)"
+#: Where a text goes on in another section (XML 1.0, 2.7).
+_CDATA: Final = rb"\]\]><!\[CDATA\["
+_PLUS: Final = rb"\+"
+#: The beginnings of these at the end of a text.
+_PART: Final = re.compile((rb"\\[^\\]{0,11}\Z|%(?:u?H{0,4})?\Z|&(?:#?[0-9A-Za-z]{0,32})?\Z"
+                           rb"|\](?:\](?:>(?:<(?:!(?:\[C?D?A?T?A?)?)?)?)?)?\Z").replace(b"H", _HEX))
+_LONGEST: Final = 36
+
+
+@cache
+def _splitter(*forms: bytes) -> re.Pattern[bytes]:
+    return re.compile(b"(" + b"|".join(forms) + b")")
+
 
 _LETTERS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v", b"0": b"\0"}
 #: Values kept for use again; there are more ways to write characters than are worth it.
@@ -86,23 +92,30 @@ def _character(code: int) -> bytes:
 _VALUES: Final = _Values()
 
 
+@cache
+def _test(form: bytes) -> Callable[[bytes], object]:
+    """Return what says whether a form occurs in a text."""
+    if form in (_CDATA, _PLUS):
+        return methodcaller("__contains__", form.replace(b"\\", b""))
+    return re.compile(form).search
+
+
 class Escapes(Unwriter):
-    """Undoes escapes.  In a form `+` is a space (HTML, URL standard 5.1)."""
+    """Undoes escapes."""
 
     step = "unescaped"
-    last, more = _LAST, _MORE
-    marks: tuple[bytes, ...] = (b"\\", b"%", b"&", b"]]>", b"<![")
+    forms: tuple[bytes, ...] = tuple(form.replace(b"H", _HEX) for form in (_SLASHED, _PERCENT, _ENTITY, _CDATA))
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._found = [(form, _test(form)) for form in self.forms]
 
     def parts(self, text: bytes, last: bool) -> list[bytes]:
-        for mark in self.marks:
-            if mark in text:
-                break
-        else:
-            if last or text[-1:] not in b"<!]":
-                return [text]
-        parts = (self.last if last else self.more).split(text)
-        if not last and len(parts) > 1 and not parts[-1]:
-            del parts[-2:]      # it may go on
+        # A form by itself is searched at the speed of memchr, several at once are not: ask which there are.
+        forms = [form for form, found in self._found if found(text)]
+        parts = _splitter(*forms).split(text) if forms else [text]
+        if not last:
+            _keep_beginning(parts)
         return parts
 
     def values(self, parts: list[bytes]) -> list[bytes]:
@@ -110,5 +123,16 @@ class Escapes(Unwriter):
 
 
 class FormEscapes(Escapes):
-    last, more = _FORM_LAST, _FORM_MORE
-    marks = (*Escapes.marks, b"+")
+    """Undoes escapes in a form, in which `+` is a space (URL standard, 5.1)."""
+
+    forms = (*Escapes.forms, _PLUS)
+
+
+def _keep_beginning(parts: list[bytes]) -> None:
+    """Take off the end what may go on in the text that follows."""
+    tail = parts[-1]
+    if begun := _PART.search(tail, max(0, len(tail) - _LONGEST)):
+        parts[-1] = tail[: begun.start()]
+    # Half a pair, an octal number, a number without its semicolon.
+    if len(parts) > 1 and len(parts[-1]) <= 1:
+        del parts[-2:]

@@ -4,6 +4,7 @@ A text in which something is written otherwise is not copied whole: only NEAR by
 name before a value and the rest of a value behind it are seen with it, and gaps are closed by a border.
 """
 
+from operator import eq
 from typing import Final
 
 from addons.decode import Unscannable
@@ -26,36 +27,48 @@ class Excerpt:
     def __init__(self, view: View, step: str) -> None:
         self._view, self._step = view, step
         self._out: View | None = None
-        self._told = 0              # place in the view that is told of
+        self._since = self._told = 0            # places in the view from which and until which is told
+        self._pieces: list[bytes] = []
 
     def tell(self, data: bytes, since: int, until: int) -> None:
         """Give what the bytes from one place to another stand for.  What does not touch gets a border between."""
-        out = self._out
-        if out is None:
+        if self._out is None:
+            self._since = since
             if self._view.text_depth >= MAX_TEXT_DEPTH:
                 raise Unscannable(f"it is wrapped more than {MAX_TEXT_DEPTH} times")
-            out = self._out = self._view.inside(self._step, transform=True, since=since)
+            self._out = self._view.inside(self._step, transform=True, since=since)
         elif since > self._told:
             if since >= self._told + LAG:
-                out.pause()
-            else:
-                out.feed(BORDER, since)
+                self.pause()
+            elif self._pieces or self._out.offset:
+                self._pieces.append(BORDER)
+        if not self._pieces:
+            self._since = since
         self._told = until
-        out.feed(data, since)
+        self._pieces.append(data)
 
     def passed(self, place: int) -> None:
-        """Nothing is to be told of what is before this place."""
-        if self._out is not None and place >= self._told + LAG:
-            self._out.pause()
+        """Nothing is to be told any more of what is before this place."""
+        if self._out is not None:
+            self._flush()
+            if place >= self._told + LAG:
+                self._out.pause()
 
     def pause(self) -> None:
         if self._out is not None:
+            self._flush()
             self._out.pause()
 
     def end(self) -> None:
         if self._out is not None:
+            self._flush()
             self._out.end()
             self._out = None
+
+    def _flush(self) -> None:
+        if self._pieces and self._out is not None:
+            pieces, self._pieces = self._pieces, []
+            self._out.feed(b"".join(pieces), self._since)
 
 
 class TextReader:
@@ -115,20 +128,29 @@ class Unwriter(TextReader):
 
     def read(self, text: bytes, last: bool) -> int:
         parts = self.parts(text, last)
+        taken = sum(map(len, parts))
+        written = parts[1::2]
+        values = self.values(written)
+        if any(map(eq, values, written)):
+            parts, values = _without_vain(parts, values)
+            written = parts[1::2]
         if len(parts) == 1:
             self._plain(parts[0], self.at)
-            return len(parts[0])
-        written, place, start = parts[1::2], self.at, 0
-        taken = sum(map(len, parts))
-        parts[1::2] = self.values(written)
+        else:
+            parts[1::2] = values
+            self._tell(parts, written)
+        return taken
+
+    def _tell(self, parts: list[bytes], written: list[bytes]) -> None:
+        """Tell parts, in which values stand in place of what is written."""
+        place, start = self.at, 0
         # Almost always it is one block: what is far apart is rare.
         for i in range(2, len(parts) - 1, 2):
             if len(parts[i]) > 2 * NEAR:
-                place = self._block(parts[start : i], written[start // 2 : i // 2], place)
+                place = self._block(parts[start:i], written[start // 2 : i // 2], place)
                 start = i
         place = self._block(parts[start:-1], written[start // 2 :], place)
         self._plain(parts[-1], place)
-        return taken
 
     def pause(self) -> None:
         super().pause()
@@ -158,3 +180,17 @@ class Unwriter(TextReader):
         elif text:
             self._before = (self._before + text)[-NEAR:]
         self._out.passed(place + len(text))
+
+
+def _without_vain(parts: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Make those part of what is around them that stand for themselves after all."""
+    out, meant, plain = list[bytes](), list[bytes](), [parts[0]]
+    for i, value in enumerate(values):
+        if value == parts[2 * i + 1]:
+            plain.append(value)
+        else:
+            out += b"".join(plain), parts[2 * i + 1]
+            meant.append(value)
+            plain = []
+        plain.append(parts[2 * i + 2])
+    return [*out, b"".join(plain)], meant

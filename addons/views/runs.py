@@ -18,6 +18,8 @@ from addons.views.tree import View
 
 #: Letters and digits in a row that make a candidate: base64 of ten bytes.
 SHORT: Final = 14
+#: The same in hexadecimal digits: 11 bytes are a social security number.
+SHORT_HEX: Final = 22
 #: A run that is still going on after so many characters is decoded as it comes.
 LONG: Final = 2048
 #: Characters of a line before a break that a run may go on over: mail has 76, PEM 64 (RFC 2045, 6.8; RFC 7468).
@@ -37,9 +39,16 @@ _ANY: Final = rb"[A-Za-z0-9+/_-]"
 _GROUP: Final = rb"[CDI-Za-f][AC-HQS-Xgi-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589]" + _ANY
 #: The same of UTF-16, little or big endian: every other byte is 0, so groups come in pairs.
 _WIDE: Final = rb"[I-Za-f][AQgw][AB]" + _ANY + rb"A[C-H][AEIMQUYcgkosw048]A"
+#: Five bytes of ASCII text in base32.
+_GROUP32: Final = rb"[E-P][ABEFIJMNQRUVYZ45][A-Z2-7][C-HS-X][ACEGIKMOQSUWY246][I-Z2-7][BCDJKLRSTZ23][A-Z2-7]"
 _TEXT: Final = re.compile(_GROUP * 3)
+_TEXT32: Final = re.compile(_GROUP32 * 2)
 _WIDE_TEXT: Final = re.compile(_WIDE * 2)
+#: A byte of ASCII text in hexadecimal, often enough to be no hash.
 _HEX_TEXT: Final = re.compile(rb"(?:[2-7][0-9a-fA-F]){11}")
+_HEX: Final = b"0123456789abcdefABCDEF"
+_HEXES: Final = re.compile(rb"[0-9a-fA-F]+")
+_BASE32: Final = re.compile(rb"[A-Z2-7]+")
 _NOT_HEX: Final = b"GHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz+/-_"
 _UNPRINTABLE: Final = bytes(c for c in range(0x20) if c not in b"\t\n\r") + b"\x7f"
 
@@ -60,6 +69,29 @@ def decoded(run: bytes) -> bytes:
     return binascii.a2b_base64(run + b"==="[: -len(run) % 4])
 
 
+def unbase32(run: bytes) -> bytes:
+    """Decode base32 without padding."""
+    run = run[: len(run) - {1: 1, 3: 1, 6: 1}.get(len(run) % 8, 0)]
+    return base64.b32decode(run + b"=" * (-len(run) % 8))
+
+
+def unhex(run: bytes) -> bytes:
+    """Decode hexadecimal digits; one too many is left out."""
+    return binascii.a2b_hex(run[: len(run) & ~1])
+
+
+def _whole(digits: re.Pattern[bytes], run: bytes, at: int) -> bytes:
+    """Return the digits of a kind from a place on."""
+    match = digits.match(run, at)
+    return match[0] if match else b""
+
+
+def _narrow(value: bytes) -> bytes:
+    """Return UTF-16, of either order, as UTF-8."""
+    little = value[1::2].count(0) >= value[::2].count(0)
+    return value.decode("utf-16-le" if little else "utf-16-be", "replace").encode("utf-8", "replace")
+
+
 class Runs(TextReader):
     """Finds runs and opens views of what they hold."""
 
@@ -77,15 +109,17 @@ class Runs(TextReader):
                 return start
         while (found := classes.find(_CORE, start)) >= 0:
             begin = max(start, classes.rfind(b" ", start, found) + 1)
-            end = self._end(text, classes, begin)
+            end = classes.find(b" ", found)
+            if end < 0 or end - begin >= LINE:
+                end = self._end(text, classes, begin)
             if end < 0:
                 if not last and len(text) - begin < LONG:
                     return self._passed(begin)
                 end = len(text)
                 if not last:
-                    self._long = _Long(self.view, text[begin:end], self.at + begin)
+                    self._long = _Long(self.view, text[begin:], self.at + begin)
                     return self._go_on(text, classes, last, begin)
-            self._judge(text[begin:end].translate(None, _BREAKS), self.at + begin, self.at + end)
+            self._judge(text[begin:end], self.at + begin, self.at + end)
             start = end
         if last:
             return self._passed(len(text))
@@ -118,37 +152,37 @@ class Runs(TextReader):
         return -1
 
     def _judge(self, run: bytes, start: int, end: int) -> None:
-        """Decode a run that is whole, if it is one."""
-        size = len(run)
-        if not run.translate(None, _ALNUM) and self._is_other(run, start, end):
+        """Tell what a whole run stands for, if it makes sense.  Names and hashes must get through here fast."""
+        if len(run) >= CONTAINER:
+            run = run.translate(None, _BREAKS)
+            if _MAGIC.match(run):
+                self._open(decoded(run), start)
+                return
+        if not run.translate(None, _HEX):
+            self._judge_hex(run, start, end)
+        elif run.islower():             # some letter of the base64 of any text is a capital
             return
-        if size >= CONTAINER and _MAGIC.match(run):
-            self._open(decoded(run), start)
-        elif (text := _TEXT.match(run) or _TEXT.search(run)) is not None:
-            at = text.start()
+        elif run.isupper() and (sense := _TEXT32.search(run)):
+            self._text["base32"].tell(unbase32(_whole(_BASE32, run, sense.start())), start, end)
+        elif sense := _TEXT.match(run) or _TEXT.search(run):
+            at = sense.start()
             value = decoded(run if at % 4 == 0 else run[at:])
-            if size >= 2 * SHORT or value.translate(None, _UNPRINTABLE) == value:
+            if len(run) >= 2 * SHORT or value.translate(None, _UNPRINTABLE) == value:
                 self._text["base64"].tell(value, start, end)
-        elif (wide := _WIDE_TEXT.search(run)) is not None:
-            self._open(decoded(run[wide.start() % 4 :]), start)
+        elif run.count(b"A") >= len(run) // 4 and (sense := _WIDE_TEXT.search(run)):
+            self._text["base64"].tell(_narrow(decoded(run[sense.start() % 4 :])), start, end)
 
-    def _is_other(self, run: bytes, start: int, end: int) -> bool:
-        """Tell what hexadecimal digits or base32 stand for, if run is that."""
-        digits = run[2:] if run[:2] in (b"0x", b"0X") else run
-        if not digits.translate(None, b"0123456789abcdefABCDEF"):
-            if (text := _HEX_TEXT.search(digits)) is not None:
-                at = text.start()
-                digits = digits[at:] if at % 2 else digits
-                value = bytes.fromhex(digits[: len(digits) // 2 * 2].decode())
-                self._text["hex"].tell(value, start, end)
-            return True
-        if run.upper() == run and not run.translate(None, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"):
-            size = len(run) - {1: 1, 3: 1, 6: 1}.get(len(run) % 8, 0)
-            value = base64.b32decode(run[:size] + b"=" * (-size % 8))
-            if value.isascii() and value.translate(None, _UNPRINTABLE) == value:
-                self._text["base32"].tell(value, start, end)
-                return True
-        return False
+    def _judge_hex(self, run: bytes, start: int, end: int) -> None:
+        if len(run) < SHORT_HEX:
+            return
+        # Of a text, every other digit is 2 to 7.
+        at = 0
+        if run[:-1:2].translate(None, b"234567"):
+            at = -1 if run[1:-1:2].translate(None, b"234567") else 1
+        if at < 0 and len(run) >= 2 * CONTAINER and (sense := _HEX_TEXT.search(run)):
+            at = sense.start()
+        if at >= 0:
+            self._text["hex"].tell(unhex(_whole(_HEXES, run, at)), start, end)
 
     def _open(self, value: bytes, start: int) -> None:
         """Give a value a view of its own: first bytes tell what it is."""
@@ -188,7 +222,7 @@ class _Long:
 
     def __init__(self, view: View, head: bytes, since: int) -> None:
         head = head.translate(None, _BREAKS)
-        self._hex = not head.translate(None, b"0123456789abcdefABCDEF")
+        self._hex = not head.translate(None, _HEX)
         text = None if self._hex or _MAGIC.match(head) or _TEXT.match(head) else _TEXT.search(head)
         self._skip = text.start() % 4 if text else 0
         self._out = view.inside("hex" if self._hex else "base64", transform=True, since=since)
@@ -207,6 +241,5 @@ class _Long:
 
     def _decoded(self, chars: bytes) -> bytes:
         if self._hex:
-            chars = chars.translate(None, _NOT_HEX)
-            return bytes.fromhex(chars[: len(chars) // 2 * 2].decode())
+            return unhex(chars.translate(None, _NOT_HEX))
         return decoded(chars)

@@ -180,6 +180,13 @@ class View:
             return None
         return self.origin(0 if self._head is not None else max(0, self.offset - HOLD))
 
+    def alone(self) -> None:
+        """Nothing inside is read any more, it is only heard."""
+        self._readers, self._inner, self._pinned, self._reading = [], set(), None, None
+        self.ended = self.ended and self._listener is None
+        if self._listener is None and self._head is None and not self.ended:
+            self._listener = self.tree.hear.opened(self)
+
     def unscannable(self, reason: str) -> None:
         """Tell who hears that not all in this view can be read."""
         if self._told is None:
@@ -288,6 +295,16 @@ class Tree:
     @property
     def waiting(self) -> bool:
         return bool(self._later)
+
+    @property
+    def pinned(self) -> bool:
+        """Is something collected that can only be read as a whole?"""
+        return any(view._pinned is not None for view in self.views)
+
+    def give_up(self) -> None:
+        """Drop all readers, wherever they stand: from now on only the body as it is will be heard."""
+        self.views, self._later = {self.root}, []
+        self.root.alone()
 
     async def settle(self) -> None:
         while self._later:

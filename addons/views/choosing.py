@@ -6,12 +6,13 @@ from typing import Final
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.escapes import Escapes, FormEscapes
 from addons.views.grpc import TYPES, Grpc
+from addons.views.guesses import guesses
 from addons.views.multipart import ENCODED, Part, multipart
 from addons.views.office import Archive
 from addons.views.oldoffice import Ole, Rtf
 from addons.views.pdf import Pdf
 from addons.views.protobuf import TYPES as PROTOBUF
-from addons.views.protobuf import Lengths, Protobuf
+from addons.views.protobuf import Protobuf
 from addons.views.runs import Runs
 from addons.views.sse import Events
 from addons.views.tree import Reader, View
@@ -59,11 +60,10 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
             return [make(view)], True
     if head and view.kind in BY_KIND:
         return [BY_KIND[view.kind](view)], True
+    made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
     if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
-        return [], True
-    if media_type(view) in PROTOBUF:
-        return [Protobuf(view), *texts(view)], True
-    return [Lengths(view), *texts(view)] if view.kind == "data" and not view.text_depth else texts(view), True
+        return made, True
+    return made + texts(view), True
 
 
 def texts(view: View) -> list[Reader]:

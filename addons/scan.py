@@ -38,9 +38,16 @@ def anything(_match: re.Match[bytes]) -> bool:
     return True
 
 
+def group(match: re.Match[bytes]) -> int:
+    """Return the number of the first group that takes part in a match, 0 if none does: it is the value."""
+    if not match.re.groups or match.start(1) >= 0:
+        return match.re.groups and 1
+    return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An expression, whose first group (else the whole) is the value.
+    """An expression, whose first group that takes part (else the whole) is the value.
 
     Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
     `accept` is the last word on a match: entropy, check digits, context.  `trigger` is what Hyperscan, which ignores
@@ -271,7 +278,7 @@ class Stream:
         at, stop = low - base, last - base + rule.longest + LOOK
         while (match := expression.search(text, at, stop)) and match.start() <= last - base:
             if rule.accept(match):
-                start, end = match.span(match.re.groups and 1)
+                start, end = match.span(group(match))
                 insort(self._found, Hit(base + start, pattern, base + end, text[start : start + 8]))
             at = match.start() + 1
 

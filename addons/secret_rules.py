@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from addons.scan import LOOK, Pattern
+from addons.scan import LOOK, Pattern, group
 
 RULES: Final = Path(__file__).with_name("rules") / "secrets.toml"
 
@@ -63,11 +63,11 @@ class _Accept:
     begins_word: bool = False
 
     def __call__(self, match: re.Match[bytes]) -> bool:
-        value = match[match.re.groups and 1]
+        value = match[group(match)]
         return (
             len(value) - len(value.translate(None, b"0123456789")) >= self.digits
             and entropy(value) >= self.entropy
-            and not _PLACEHOLDER.search(value)
+            and not is_placeholder(value)
             and self.check(value)
             and self._stands_alone(match)
         )
@@ -82,6 +82,11 @@ class _Accept:
 def begins_word(before: bytes, first: bytes) -> bool:
     """True for `datadog_key` and in `myDatadogKey`; "meraki" does not begin a word in "cameraKit"."""
     return not before.isalpha() or (before.islower() and first.isupper())
+
+
+def is_placeholder(value: bytes) -> bool:
+    """True for what stands for a value, as in documentation, templates and lock files."""
+    return bool(_PLACEHOLDER.search(value))
 
 
 def entropy(value: bytes) -> float:

@@ -129,7 +129,7 @@ def _load(path: Path, chain: int) -> _Loaded:
             raise ValueError(f"{path}: rule {number} has no id")
         rules[table["id"]] = _merged(rules.get(table["id"], {}), table)
     if unknown := sorted(set(tables) & {"prefilter", "filter"}):
-        notes += (f"{path}: {', '.join(unknown)} of the whole file is not evaluated",)
+        notes += (f"{path}: the {' and '.join(unknown)} of the whole file not evaluated",)
     return _Loaded({name: table for name, table in rules.items() if name not in disabled}, allowlists, disabled, notes, files)
 
 

@@ -12,9 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from addons.scan import LOOK, Pattern, group
+from addons.scan import LOOK, Pattern, group, shortest
+from addons.secret_checks import is_bare_password, is_basic, is_password, is_random
 
 RULES: Final = Path(__file__).with_name("rules") / "secrets.toml"
+#: All files of our rules; the format is explained in the first.
+FILES: Final = (RULES, RULES.with_name("issuers.toml"), RULES.with_name("forms.toml"))
 
 #: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
 #: `token := `, `<token>`, `"token" => '`.
@@ -69,6 +72,7 @@ class _Accept:
             and entropy(value) >= self.entropy
             and not is_placeholder(value)
             and self.check(value)
+            and b".." not in value
             and self._stands_alone(match)
         )
 
@@ -111,7 +115,10 @@ def is_varied(value: bytes) -> bool:
     return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value)
 
 
-_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied}
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied, "basic": is_basic, "random": is_random,
+                                                     "password": is_password, "bare-password": is_bare_password}  # fmt: skip
+#: What a match may not begin with, at its beginning: Hyperscan ignores it unless it is said in another way.
+_NOT_BEFORE: Final = re.compile(rb"\A\(\?<!\[((?:[^\]\\]|\\.)+)\]\)")
 
 
 def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int, begins_word: bool = False) -> Rule:
@@ -124,7 +131,8 @@ def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int
         begins_word=begins_word,
     )
     words = tuple(word.encode() for word in keywords)
-    pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept)
+    trigger = shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex))
+    pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept, trigger)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
 
 
@@ -139,8 +147,10 @@ def _assignment(table: dict[str, Any]) -> Rule:
 
 
 @cache
-def load(path: Path = RULES) -> tuple[Rule, ...]:
-    """Return the rules of a file, in its order: when two match the same value, the first names it."""
-    tables = tomllib.loads(path.read_text("utf-8"))
-    made = [*map(_token, tables.get("token", ())), *map(_assignment, tables.get("assignment", ()))]
+def load() -> tuple[Rule, ...]:
+    """Return our rules in the order of the files: when two match the same value, the first names it."""
+    made: list[Rule] = []
+    for path in FILES:
+        tables = tomllib.loads(path.read_text("utf-8"))
+        made += [*map(_token, tables.get("token", ())), *map(_assignment, tables.get("assignment", ()))]
     return tuple(sorted(made, key=lambda rule: rule.weak))

@@ -21,20 +21,24 @@ FILES: Final = (RULES, RULES.with_name("issuers.toml"), RULES.with_name("forms.t
 
 #: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
 #: `token := `, `<token>`, `"token" => '`.
-_BETWEEN: Final = rb"""[ \t\w.-]{0,24}["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|,|>|\|\|)[\s"'`(\\=]{0,6}"""
+_BETWEEN: Final = rb"""[ \t\w.-]{0,24}["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))[\s"'`(\\=]{0,6}"""
 #: A value ends where its alphabet does; this is a little more than the usual alphabets.
-_END: Final = rb"(?![\w+/=~-])"
+_END: Final = rb"(?![\w+/=~(-]|\.\w)"
 #: The longest name, what is between, and the value.
 _ASSIGNMENT: Final = 512
 
 #: Values that stand for a value, as in documentation and templates, and the hashes of lock files.
 _PLACEHOLDER: Final = re.compile(
     rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
-    rb"|test_?key|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd)$"
+    rb"|test_?key|\[[A-Z][A-Z_ -]+\]|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
 )
 
 
+#: What says right before a value that it is a hash.
+_HASH: Final = re.compile(rb"(?i)(?:sha-?(?:1|224|256|384|512)|md5|integrity|checksum)[\"']?[-=:]\Z")
 _MIXED: Final = re.compile(rb"\d[A-Za-z]|[A-Za-z]\d")
+#: `PKCS7PrivateKeyTypes`: words of code, numbered.
+_CAMEL: Final = re.compile(rb"[A-Za-z]*\d{0,3}(?:[A-Z][a-z]+){2,}\d{0,3}")
 _DOTTED: Final = re.compile(rb"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")
 
 
@@ -78,6 +82,8 @@ class _Accept:
 
     def _stands_alone(self, match: re.Match[bytes]) -> bool:
         text, start = match.string, match.start()
+        if _HASH.search(text[max(0, start - 12) : start]):
+            return False
         if self.begins_word and not begins_word(text[max(0, start - 1) : start], text[start : start + 1]):
             return False
         return not (self.unless_after and self.unless_after.search(text[max(0, start - LOOK) : start]))
@@ -90,7 +96,13 @@ def begins_word(before: bytes, first: bytes) -> bool:
 
 def is_placeholder(value: bytes) -> bool:
     """True for what stands for a value, as in documentation, templates and lock files."""
-    return bool(_PLACEHOLDER.search(value))
+    return bool(_PLACEHOLDER.search(value)) or any(each in value for each in _documented())
+
+
+@cache
+def _documented() -> tuple[bytes, ...]:
+    """Values that documents have published as examples."""
+    return tuple(value.encode() for value in tomllib.loads(RULES.read_text("utf-8"))["documented"])
 
 
 def entropy(value: bytes) -> float:
@@ -112,7 +124,7 @@ def is_jwt(value: bytes) -> bool:
 def is_varied(value: bytes) -> bool:
     """True if letters and digits mix as in a random string, and not as in words, paths and `names.with.dots`."""
     longest = max(re.split(rb"[^A-Za-z0-9]+", value), key=len)
-    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value)
+    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value) and not _CAMEL.fullmatch(longest)
 
 
 _CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied, "basic": is_basic, "random": is_random,

@@ -13,7 +13,7 @@ further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean t
 import importlib
 import re
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -209,12 +209,29 @@ def engine(patterns: Sequence[Pattern]) -> Engine:
     return Keywords(patterns)
 
 
+def _places(word: bytes, text: bytes) -> Iterator[int]:
+    """Yield where a word begins."""
+    at = text.find(word)
+    while at >= 0:
+        yield at
+        at = text.find(word, at + 1)
+
+
+def _overlapping(expression: re.Pattern[bytes], text: bytes, at: int, stop: int) -> Iterator[re.Match[bytes]]:
+    """Yield a match for each start that has one."""
+    while match := expression.search(text, at, stop):
+        yield match
+        at = match.start() + 1
+
+
 class PatternSet:
     """Patterns, compiled once; `stream()` for each text."""
 
     def __init__(self, patterns: Sequence[Pattern], kind: Callable[[Sequence[Pattern]], Engine] = engine) -> None:
         self.patterns = tuple(patterns)
         self.expressions = [re.compile(p.regex) for p in self.patterns]
+        #: The longest keyword of each.
+        self.widths = [max(map(len, p.keywords), default=0) for p in self.patterns]
         self._engine = kind(self.patterns)
 
     def stream(self) -> "Stream":
@@ -275,12 +292,23 @@ class Stream:
 
     def _search(self, pattern: int, text: bytes, base: int, low: int, last: int) -> None:
         rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
-        at, stop = low - base, last - base + rule.longest + LOOK
-        while (match := expression.search(text, at, stop)) and match.start() <= last - base:
+        at, final = low - base, last - base
+        stop = final + rule.longest + LOOK
+        if rule.keywords and not rule.before:
+            # A match begins with a keyword: to find those takes a tenth of the time that `search` needs at each byte.
+            window = text[at : final + self._set.widths[pattern]].lower()
+            starts = sorted({at + place for word in rule.keywords for place in _places(word, window)})
+            matches: Iterable[re.Match[bytes] | None] = (expression.match(text, start, stop) for start in starts if start <= final)
+        else:
+            matches = _overlapping(expression, text, at, stop)
+        for match in matches:
+            if match is None:
+                continue
+            if match.start() > final:
+                break
             if rule.accept(match):
                 start, end = match.span(group(match))
                 insort(self._found, Hit(base + start, pattern, base + end, text[start : start + 8]))
-            at = match.start() + 1
 
     def _due(self, horizon: int) -> list[Hit]:
         count = next((i for i, hit in enumerate(self._found) if hit.start > horizon), len(self._found))

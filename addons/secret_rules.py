@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,8 @@ _END: Final = rb"(?![\w+/=~(-]|\.\w)"
 #: The longest name, what is between, and the value.
 _ASSIGNMENT: Final = 512
 
+#: Judgements that a rule keeps.
+_JUDGED: Final = 1024
 #: Values that stand for a value, as in documentation and templates, and the hashes of lock files.
 _PLACEHOLDER: Final = re.compile(
     rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
@@ -68,16 +70,24 @@ class _Accept:
     check: Callable[[bytes], bool] = bool
     unless_after: re.Pattern[bytes] | None = None
     begins_word: bool = False
+    _judged: dict[int, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, match: re.Match[bytes]) -> bool:
         value = match[group(match)]
+        # A flood repeats itself.  What is kept is no secret: a hash under a key of this process.
+        if (known := self._judged.get(key := hash(value))) is None:
+            if len(self._judged) >= _JUDGED:
+                self._judged.clear()
+            known = self._judged[key] = self._is_secret(value)
+        return known and self._stands_alone(match)
+
+    def _is_secret(self, value: bytes) -> bool:
         return (
             len(value) - len(value.translate(None, b"0123456789")) >= self.digits
-            and entropy(value) >= self.entropy
-            and not is_placeholder(value)
             and self.check(value)
+            and entropy(value, self.entropy) >= self.entropy
             and b".." not in value
-            and self._stands_alone(match)
+            and not is_placeholder(value)
         )
 
     def _stands_alone(self, match: re.Match[bytes]) -> bool:
@@ -96,18 +106,21 @@ def begins_word(before: bytes, first: bytes) -> bool:
 
 def is_placeholder(value: bytes) -> bool:
     """True for what stands for a value, as in documentation, templates and lock files."""
-    return bool(_PLACEHOLDER.search(value)) or any(each in value for each in _documented())
+    return bool(_PLACEHOLDER.search(value) or _documented().search(value))
 
 
 @cache
-def _documented() -> tuple[bytes, ...]:
+def _documented() -> re.Pattern[bytes]:
     """Values that documents have published as examples."""
-    return tuple(value.encode() for value in tomllib.loads(RULES.read_text("utf-8"))["documented"])
+    values = tomllib.loads(RULES.read_text("utf-8"))["documented"]
+    return re.compile(b"|".join(re.escape(value.encode()) for value in values))
 
 
-def entropy(value: bytes) -> float:
-    """Return the Shannon entropy in bits a byte."""
+def entropy(value: bytes, wanted: float = 0.0) -> float:
+    """Return the Shannon entropy in bits a byte; 0 where it is plain that it is less than `wanted`."""
     size = len(value)
+    if wanted and len(set(value)) < 2**wanted:
+        return 0.0
     return -sum(n / size * math.log2(n / size) for n in Counter(value).values())
 
 
@@ -143,7 +156,7 @@ def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int
         begins_word=begins_word,
     )
     words = tuple(word.encode() for word in keywords)
-    trigger = shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex))
+    trigger = table.get("trigger", "").encode() or shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex))
     pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept, trigger)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
 

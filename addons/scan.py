@@ -15,7 +15,7 @@ import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 #: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
 #: value is reported before its first byte has left.
@@ -68,8 +68,7 @@ class Pattern:
             raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
+class Hit(NamedTuple):
     """A value found: absolute offsets, the index of its pattern, and its first bytes."""
 
     start: int

@@ -27,7 +27,7 @@ _SYMBOLS: Final = b"!@#$%^&*?+~=|"
 _TRUNCATED: Final = re.compile(rb"\.\.|\xe2\x80\xa6|\[\.")
 #: A letter and a digit in turn, as nobody writes names.
 _INSIDE: Final = re.compile(rb"\d[A-Za-z]")
-_RELEASE: Final = re.compile(rb"[vV]?\d+(?:[.:/-]\d+)+[A-Za-z]?\d*|(?:sha|md|rsa|aes|utf|iso|x|tls|base|bcrypt|pbkdf|argon|pkcs|hmac)[-_]?\w*\d[\w-]*", re.IGNORECASE)
+_RELEASE: Final = re.compile(rb"[vV]?\d+(?:[.:/-]\d+)+[A-Za-z]?\d*|(?:sha|md|rsa|aes|utf|iso|x|tls|base|pbkdf|argon|pkcs|hmac)[-_]?(?:\w{2,8}[-_])?\d{1,5}[\w-]{0,12}", re.IGNORECASE)
 
 
 def is_password(value: bytes) -> bool:

@@ -21,7 +21,7 @@ FILES: Final = (RULES, RULES.with_name("issuers.toml"), RULES.with_name("forms.t
 
 #: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
 #: `token := `, `<token>`, `"token" => '`.
-_BETWEEN: Final = rb"""[ \t\w.-]{0,24}["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))[\s"'`(\\=]{0,6}"""
+_BETWEEN: Final = rb"""[ \t\w.-]{0,24}+["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))[\s"'`(\\=]{0,6}"""
 #: A value ends where its alphabet does; this is a little more than the usual alphabets.
 _END: Final = rb"(?![\w+/=~(-]|\.\w)"
 #: The longest name, what is between, and the value.
@@ -156,7 +156,7 @@ def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int
         begins_word=begins_word,
     )
     words = tuple(word.encode() for word in keywords)
-    trigger = table.get("trigger", "").encode() or shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex))
+    trigger = table.get("trigger", "").encode() or shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex)).replace(b"}+", b"}")
     pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept, trigger)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
 

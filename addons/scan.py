@@ -13,9 +13,9 @@ further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean t
 import importlib
 import re
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 #: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
 #: value is reported before its first byte has left.
@@ -38,9 +38,16 @@ def anything(_match: re.Match[bytes]) -> bool:
     return True
 
 
+def group(match: re.Match[bytes]) -> int:
+    """Return the number of the first group that takes part in a match, 0 if none does: it is the value."""
+    if not match.re.groups or match.start(1) >= 0:
+        return match.re.groups and 1
+    return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An expression, whose first group (else the whole) is the value.
+    """An expression, whose first group that takes part (else the whole) is the value.
 
     Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
     `accept` is the last word on a match: entropy, check digits, context.  `trigger` is what Hyperscan, which ignores
@@ -61,8 +68,7 @@ class Pattern:
             raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
+class Hit(NamedTuple):
     """A value found: absolute offsets, the index of its pattern, its first bytes, and a hash that knows it again."""
 
     start: int
@@ -203,12 +209,29 @@ def engine(patterns: Sequence[Pattern]) -> Engine:
     return Keywords(patterns)
 
 
+def _places(word: bytes, text: bytes) -> Iterator[int]:
+    """Yield where a word begins."""
+    at = text.find(word)
+    while at >= 0:
+        yield at
+        at = text.find(word, at + 1)
+
+
+def _overlapping(expression: re.Pattern[bytes], text: bytes, at: int, stop: int) -> Iterator[re.Match[bytes]]:
+    """Yield a match for each start that has one."""
+    while match := expression.search(text, at, stop):
+        yield match
+        at = match.start() + 1
+
+
 class PatternSet:
     """Patterns, compiled once; `stream()` for each text."""
 
     def __init__(self, patterns: Sequence[Pattern], kind: Callable[[Sequence[Pattern]], Engine] = engine) -> None:
         self.patterns = tuple(patterns)
         self.expressions = [re.compile(p.regex) for p in self.patterns]
+        #: The longest keyword of each.
+        self.widths = [max(map(len, p.keywords), default=0) for p in self.patterns]
         self._engine = kind(self.patterns)
 
     def stream(self) -> "Stream":
@@ -269,13 +292,24 @@ class Stream:
 
     def _search(self, pattern: int, text: bytes, base: int, low: int, last: int) -> None:
         rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
-        at, stop = low - base, last - base + rule.longest + LOOK
-        while (match := expression.search(text, at, stop)) and match.start() <= last - base:
+        at, final = low - base, last - base
+        stop = final + rule.longest + LOOK
+        if rule.keywords and not rule.before:
+            # A match begins with a keyword: to find those takes a tenth of the time that `search` needs at each byte.
+            window = text[at : final + self._set.widths[pattern]].lower()
+            starts = sorted({at + place for word in rule.keywords for place in _places(word, window)})
+            matches: Iterable[re.Match[bytes] | None] = (expression.match(text, start, stop) for start in starts if start <= final)
+        else:
+            matches = _overlapping(expression, text, at, stop)
+        for match in matches:
+            if match is None:
+                continue
+            if match.start() > final:
+                break
             if rule.accept(match):
-                start, end = match.span(match.re.groups and 1)
+                start, end = match.span(group(match))
                 value = text[start:end]
                 insort(self._found, Hit(base + start, pattern, base + end, value[:8], hash(value)))
-            at = match.start() + 1
 
     def _due(self, horizon: int) -> list[Hit]:
         count = next((i for i, hit in enumerate(self._found) if hit.start > horizon), len(self._found))

@@ -97,15 +97,18 @@ def _is_named_card(match: re.Match[bytes]) -> bool:
     return luhn(match[1]) and _issued(match[1], ISSUERS + RARE_ISSUERS)
 
 
+def patterns() -> list[Pattern]:
+    """Return what finds cards: solid, grouped, and rare ones that are named as cards."""
+    return [
+        Pattern("credit_card", _BEFORE + _SOLID + _AFTER, longest=20, accept=_is_card, trigger=_EDGE + _SOLID),
+        Pattern("credit_card", _BEFORE + _GROUPED + _AFTER, longest=28, accept=_is_card, trigger=_EDGE + _GROUPED),
+        Pattern("credit_card", _NAMED + _AFTER, longest=80, accept=_is_named_card),
+    ]
+
+
 @cache
 def _compiled() -> PatternSet:
-    return PatternSet(
-        [
-            Pattern("credit_card", _BEFORE + _SOLID + _AFTER, longest=20, accept=_is_card, trigger=_EDGE + _SOLID),
-            Pattern("credit_card", _BEFORE + _GROUPED + _AFTER, longest=28, accept=_is_card, trigger=_EDGE + _GROUPED),
-            Pattern("credit_card", _NAMED + _AFTER, longest=80, accept=_is_named_card),
-        ]
-    )
+    return PatternSet(patterns())
 
 
 @dataclass

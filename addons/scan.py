@@ -43,7 +43,9 @@ class Pattern:
     """An expression, whose first group (else the whole) is the value.
 
     Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
-    `accept` is the last word on a match: entropy, check digits, context.  `trigger` is what Hyperscan, which ignores
+    A match may also begin up to `ahead` bytes behind its keyword or trigger, as a number does behind its label.
+    `accept` is the last word on a match: entropy, check digits, context; it may also name what begins there, with the
+    position of each end.  `trigger` is what Hyperscan, which ignores
     lookarounds, shall look for in place of the expression where that saves many vain reports: something that ends in or
     at the end of every match.
     """
@@ -53,8 +55,9 @@ class Pattern:
     keywords: tuple[bytes, ...] = ()
     before: int = 0
     longest: int = 256
-    accept: Callable[[re.Match[bytes]], bool] = anything
-    trigger: bytes = b""
+    accept: Callable[[re.Match[bytes]], bool | tuple[tuple[str, int], ...]] = anything
+    trigger: bytes | tuple[bytes, ...] = b""
+    ahead: int = 0
 
     def __post_init__(self) -> None:
         if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
@@ -63,12 +66,13 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Hit:
-    """A value found: absolute offsets, the index of its pattern, and its first bytes."""
+    """A value found: absolute offsets, the index of its pattern, its first bytes, and what `accept` named it."""
 
     start: int
     pattern: int
     end: int
     head: bytes
+    name: str = ""
 
 
 class Engine(Protocol):
@@ -83,10 +87,10 @@ class Perscan:
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         pyperscan = importlib.import_module("pyperscan")
         flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
-        self._longest = [p.longest for p in patterns]
+        self._reach = [(p.longest, p.ahead) for p in patterns]
         self._free: list[Trigger] = []
         self._database = pyperscan.StreamDatabase(
-            *(pyperscan.Pattern(p.trigger or shortest(p.regex), flag, tag=i) for i, p in enumerate(patterns))
+            *(pyperscan.Pattern(text, flag, tag=i) for i, text in _expressions(patterns))
         )
 
     def open(self) -> Trigger:
@@ -97,7 +101,7 @@ class Perscan:
 
         def trigger(data: bytes) -> list[Region]:
             if data:
-                return _regions(scanner.scan, ends, self._longest, data)
+                return _regions(scanner.scan, ends, self._reach, data)
             # To make a scanner takes ten times as long as to scan the head of a request.
             scanner.reset()
             ends.clear()
@@ -117,12 +121,12 @@ class Hyperscan:
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         hyperscan = importlib.import_module("hyperscan")
-        self._longest = [p.longest for p in patterns]
+        self._reach = [(p.longest, p.ahead) for p in patterns]
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM)
         self._database.compile(
-            expressions=[p.trigger or shortest(p.regex) for p in patterns],
-            ids=list(range(len(patterns))),
-            flags=[hyperscan.HS_FLAG_PREFILTER] * len(patterns),
+            expressions=[text for _, text in _expressions(patterns)],
+            ids=[i for i, _ in _expressions(patterns)],
+            flags=[hyperscan.HS_FLAG_PREFILTER] * len(_expressions(patterns)),
         )
 
     def open(self) -> Trigger:
@@ -133,7 +137,7 @@ class Hyperscan:
         def trigger(data: bytes) -> list[Region]:
             # The stream does not keep its database alive: this function does, by `self`.
             if data:
-                return _regions(stream.scan, ends, self._longest, data)
+                return _regions(stream.scan, ends, self._reach, data)
             stream.__exit__(None, None, None)
             return []
 
@@ -144,18 +148,24 @@ class Hyperscan:
         ends.append((pattern, end))
 
 
+def _expressions(patterns: Sequence[Pattern]) -> list[tuple[int, bytes]]:
+    """Return what Hyperscan looks for, with the index of the pattern that it is for."""
+    triggers = [p.trigger or shortest(p.regex) for p in patterns]
+    return [(i, text) for i, t in enumerate(triggers) for text in ((t,) if isinstance(t, bytes) else t)]
+
+
 def shortest(regex: bytes) -> bytes:
     """Return the expression without its open end: one report where the shortest match ends, not one a byte."""
     return re.sub(rb"\{([1-9]\d*),\d+\}(\)?)(?:\(\?!(?:[^()]|\(\?:[^()]*\))*\))?$", rb"{\1}\2", regex)
 
 
 def _regions(
-    scan: Callable[[bytes], object], ends: list[tuple[int, int]], longest: list[int], data: bytes
+    scan: Callable[[bytes], object], ends: list[tuple[int, int]], reach: list[tuple[int, int]], data: bytes
 ) -> list[Region]:
     scan(data)
     if not ends:
         return []
-    regions = [(pattern, max(0, end - longest[pattern]), end) for pattern, end in sorted(ends)]
+    regions = [(p, max(0, end - reach[p][0]), end + reach[p][1]) for p, end in sorted(ends)]
     ends.clear()
     return regions
 
@@ -165,9 +175,11 @@ class Keywords:
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         ahocorasick = importlib.import_module("ahocorasick_rs")
-        pairs = [(word, i, p.before) for i, p in enumerate(patterns) for word in p.keywords]
-        self._words = sorted({word for word, _, _ in pairs})
-        self._used_by = {word: [(i, before) for w, i, before in pairs if w == word] for word in self._words}
+        self._used_by: dict[bytes, list[tuple[int, int, int]]] = {}
+        for i, p in enumerate(patterns):
+            for word in set(p.keywords):
+                self._used_by.setdefault(word, []).append((i, p.before, p.ahead))
+        self._words = sorted(self._used_by)
         self._automaton = ahocorasick.BytesAhoCorasick(self._words or [b"\0never"])
         self._overlap = max(map(len, self._words), default=1) - 1
         self._everywhere = [i for i, p in enumerate(patterns) if not p.keywords]
@@ -183,7 +195,8 @@ class Keywords:
             for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
                 if end > len(tail):
                     at = base + start
-                    regions += [(i, max(0, at - before), at) for i, before in self._used_by[self._words[number]]]
+                    used = self._used_by[self._words[number]]
+                    regions += [(i, max(0, at - before), at + ahead) for i, before, ahead in used]
             seen += len(data)
             tail = text[-self._overlap :] if self._overlap else b""
             return regions
@@ -248,7 +261,7 @@ class Stream:
         regions = self._waiting.setdefault(pattern, [])
         if regions and low <= regions[-1][1] + 1:
             first, last = regions[-1]
-            regions[-1] = (first, max(high, last))
+            regions[-1] = (min(first, low), max(high, last))
         else:
             regions.append((low, high))
 
@@ -270,9 +283,10 @@ class Stream:
         rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
         at, stop = low - base, last - base + rule.longest + LOOK
         while (match := expression.search(text, at, stop)) and match.start() <= last - base:
-            if rule.accept(match):
-                start, end = match.span(match.re.groups and 1)
-                insort(self._found, Hit(base + start, pattern, base + end, text[start : start + 8]))
+            start, end = match.span(match.re.groups and 1)
+            said = rule.accept(match)
+            for name, stop in ((("", end),) if said is True else said or ()):
+                insort(self._found, Hit(base + start, pattern, base + stop, text[start : start + 8], name))
             at = match.start() + 1
 
     def _due(self, horizon: int) -> list[Hit]:

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Final
 
 from stdnum import bic as _bic
+from stdnum.iso7064.mod_11_10 import is_valid as _mod_11_10
 from stdnum.verhoeff import is_valid as _verhoeff
 
 from addons.cards import luhn
@@ -46,8 +47,9 @@ def _is_birthday(yymmdd: str) -> bool:
 
 
 def not_repeated(value: str) -> bool:
-    """True unless all digits are the same."""
-    return len(set(_digits(value))) > 1
+    """True unless all digits are the same, or count up or down as no number that was issued does."""
+    d = _digits(value)
+    return len(set(d)) > 1 and d not in "01234567890123456789" and d not in "98765432109876543210"
 
 
 def not_all_digits(value: str) -> bool:
@@ -82,7 +84,8 @@ def aba(value: str) -> bool:
 
 def npi(value: str) -> bool:
     """45 CFR 162.406: Luhn over 80840 and the number."""
-    return _luhn("80840" + _digits(value))
+    d = _digits(value)
+    return _luhn("80840" + d) and len(set(d)) > 2
 
 
 def dea(value: str) -> bool:
@@ -146,7 +149,7 @@ def rvnr(value: str) -> bool:
     """German pension insurance (VKVV): area, birthday, letter, serial, check digit."""
     plain = _plain(value)
     day, month = int(plain[2:4]), int(plain[4:6])
-    if not 1 <= day <= 31 or not 1 <= month <= 12:
+    if not 1 <= (day - 50 if day > 50 else day) <= 31 or not 1 <= month <= 12:
         return False
     digits = plain[:8] + f"{ord(plain[8]) - 64:02d}" + plain[9:11]
     products = (int(d) * w for d, w in zip(digits, (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1), strict=True))
@@ -180,10 +183,16 @@ def fuehrerschein(value: str) -> bool:
     return sum(c.isdigit() for c in value) >= 5
 
 
+def steuer_id(value: str) -> bool:
+    """Germany: ISO 7064 modulo 11, 10.  The rule that one digit comes twice or thrice is kept less strictly."""
+    d = _digits(value)
+    return bool(_mod_11_10(d)) and max(d[:10].count(c) for c in d) <= 3
+
+
 def stnr(value: str) -> bool:
     """German tax numbers: with slashes as the Laender write them, or 13 digits with the 5th 0."""
     if "/" in value:
-        return len(_digits(value)) in (10, 11)
+        return len(_digits(value)) in (9, 10, 11)
     return len(value) in (10, 11) or value[4] == "0" or value[:2].isdigit()
 
 
@@ -201,6 +210,13 @@ def personnummer(value: str) -> bool:
 def orgnr(value: str) -> bool:
     d = _digits(value)
     return int(d[2]) >= 2 and _luhn(d)
+
+
+def hetu(value: str) -> bool:
+    """Finland: a day, and the rest modulo 31; those from 900 on are given for a time, and in tests."""
+    return _is_birthday(value[4:6] + value[2:4] + value[:2]) and (
+        "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(value[:6] + value[7:10]) % 31] == value[10] and value[7:10] > "001"
+    )
 
 
 def lv_pk(value: str) -> bool:
@@ -301,6 +317,13 @@ def kr_rrn(value: str) -> bool:
     return _is_birthday(_digits(value)[:6])
 
 
+def kr_brn(value: str) -> bool:
+    """Korea, companies: weights 1 3 7, and 5 with its tens."""
+    d = _digits(value)
+    total = _weighted(d, (1, 3, 7, 1, 3, 7, 1, 3, 5)) + int(d[8]) * 5 // 10
+    return (10 - total % 10) % 10 == int(d[9]) and len(set(d)) > 1
+
+
 def sg_nric(value: str) -> bool:
     """Singapore: weights 2 7 6 5 4 3 2, an offset and a table for each first letter."""
     total = _weighted(value[1:8], (2, 7, 6, 5, 4, 3, 2)) + {"S": 0, "F": 0, "T": 4, "G": 4, "M": 3}.get(value[0], 99)
@@ -311,9 +334,9 @@ def sg_nric(value: str) -> bool:
 
 
 def th_id(value: str) -> bool:
-    """Thailand: weights 13 to 2, modulo 11."""
+    """Thailand: a province, and weights 13 to 2, modulo 11."""
     d = _digits(value)
-    return d[0] != "0" and (11 - _weighted(d, tuple(range(13, 1, -1))) % 11) % 10 == int(d[12])
+    return d[0] != "0" and 10 <= int(d[1:3]) <= 96 and (11 - _weighted(d, tuple(range(13, 1, -1))) % 11) % 10 == int(d[12])
 
 
 def ph_tin(value: str) -> bool:

@@ -17,8 +17,8 @@ from addons.scan import LOOK, Pattern
 SHORT: Final = 5
 #: What joins the parts of a name in prose and code: "tax id", "tax_id", "tax-id"; "taxId" has nothing between.
 _JOINS: Final = bytes.maketrans(b"_-.\t\n\r\"'", b"        ")
-#: Where a value may begin: at a digit, or at letters before one.
-_START: Final = rb"(?<![0-9A-Za-z_])[0-9A-Za-z]{0,8}?[0-9]"
+#: Where a value may begin: at a digit, at letters before one, or (BIC) at eight capitals.
+_START: Final = rb"(?<![0-9A-Za-z_])(?:(?:[A-Za-z]{1,9}[ ./-]?){0,2}[0-9]|[A-Z]{8})"
 #: The longest value, and the longest word with its joins.
 LONGEST: Final = 64
 WORD: Final = 64
@@ -33,6 +33,10 @@ MANY: Final = 6
 _JOIN: Final = rb"[ _.'\t\n\r\"-]?"
 _NO_LETTER: Final = rb"(?:[^A-RT-Za-rt-z]|s[^A-Za-z])"
 
+_HEX: Final = b"0123456789abcdefABCDEF"
+#: What must not stand right before a value: money, signs, addresses.
+_NEVER_BEFORE: Final = b"+$#@&~^\\"
+
 Check = Callable[[bytes], bool]
 
 
@@ -45,6 +49,25 @@ class Named:
     adjectives: tuple[str, ...]
     expression: "re.Pattern[bytes]"
     check: Check
+
+
+def begins(text: bytes, start: int) -> bool:
+    """True if a value may begin here: not within a longer number, word, file name or amount of money.
+
+    But it may behind what JSON or a URL writes for a quote or a new line.
+    """
+    if not start:
+        return True
+    before, second = text[start - 1 : start], text[max(0, start - 2) : start - 1]
+    if before.isalnum() or before == b"_":
+        if second == b"\\":
+            return before in b"nrt"
+        return text[max(0, start - 3) : start - 2] == b"%" and second in _HEX and before in _HEX
+    if before in b".-":
+        return not (second.isalnum() or second in (b"_", b".", b"-", b")") and bool(second))
+    if before in b"/:" and second:
+        return not second.isdigit()
+    return before not in _NEVER_BEFORE
 
 
 def spellings(words: Iterable[str]) -> tuple[bytes, ...]:
@@ -124,6 +147,8 @@ class Naming:
 
     def _judge(self, match: re.Match[bytes]) -> tuple[tuple[str, int], ...]:
         text, start = match.string, match.start()
+        if not begins(text, start):
+            return ()
         before = self._near(text[max(0, start - LOOK) : start])
         behind: dict[int, set[int]] = {}
         found = []

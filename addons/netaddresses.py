@@ -4,7 +4,7 @@ import ipaddress
 import re
 from typing import Final
 
-from addons.identifiers import begins
+from addons.near import begins
 from addons.scan import LOOK, Pattern
 
 _OCTET: Final = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -14,7 +14,7 @@ _ZONE: Final = rb"(?:%25[\w.-]{1,15}|%[A-Za-z][\w.-]{0,14})?"
 _V6: Final = (
     rb"(?:(?:%b:){7}%b|(?:%b(?::%b){0,6})?::(?:%b(?::%b){0,6})?)" % (_H, _H, _H, _H, _H, _H) + _ZONE + rb"(?![\w:]|\.\d)"
 )
-_V6_TRIGGER: Final = rb"(?:^|[^\w:.])(?:%b:){0,7}:(?:[0-9A-Fa-f]|[^\w:])|(?:%b:){7}[0-9A-Fa-f]" % (_H, _H)
+_V6_TRIGGER: Final = rb"(?:^|[^\w:.])(?:(?:%b:){1,7}|:):|(?:%b:){7}[0-9A-Fa-f]" % (_H, _H)
 #: A "::" and nothing else, or two short groups: these need what stands before them to say what they are.
 _SAYS_ADDRESS: Final = re.compile(
     rb"(?i)(?:\bip|ipv[46]|addr(?:ess)?|\bsrc|\bdst|\bhost|server|client|gateway|listen|bind|ping|\bdns|\bnet|subnet|route"

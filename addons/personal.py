@@ -8,7 +8,7 @@ from typing import Final
 from publicsuffixlist import PublicSuffixList
 from stdnum import iban
 
-from addons.identifiers import begins
+from addons.near import begins
 from addons.scan import LOOK, Pattern
 
 #: Total lengths by country (SWIFT, IBAN registry).
@@ -42,7 +42,10 @@ _SAYS_COIN: Final = re.compile(rb"(?i)wallet|ether|\beth\b|crypto|erc-?20|metama
 
 def is_iban(match: re.Match[bytes]) -> bool:
     """ISO 13616: 97 divides it with one remaining, and the account has the structure of its country."""
-    plain = match[0].decode().translate(str.maketrans("", "", " -")).upper()
+    plain = match[0].decode().translate(str.maketrans("", "", " -"))
+    if plain not in (plain.upper(), plain.lower()):
+        return False
+    plain = plain.upper()
     if not begins(match.string, match.start()) or int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 != 1:
         return False
     return bool(iban.is_valid(plain, check_country=False))

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
-from addons.identifiers import begins
-from addons.near import Named
+from addons.near import Named, begins
 from addons.scan import Pattern
 
 #: E.164: at most 15 digits; with spaces, dashes, dots, slashes and parentheses between.

@@ -10,7 +10,7 @@ from typing import Final
 
 from addons import cards, identifiers, netaddresses, personal, phones
 from addons.leaks import MOST, LeakFilter, action
-from addons.near import Named, Naming
+from addons.near import Named, Naming, begins
 from addons.scan import Hit, Pattern, PatternSet
 from addons.verdict import Action, Finding, Verdict, masked
 
@@ -20,12 +20,16 @@ GENERAL: Final[dict[str, tuple[Pattern, ...]]] = {
     "crypto": personal.CRYPTO,
 }  # fmt: skip
 #: Ordinary traffic is full of these: they count from ten in a message, and alert only, until `kinds` names them.
-COMMON: Final = {"email": 10, "phone": 10, "ip": 10, "mac_address": 10, "person_name": 10, "postal_address": 10}
+COMMON: Final = {"email": 10, "phone": 10, "ip": 10, "mac_address": 10, "postal_address": 10}
 #: Loose ones: they give way to any other kind at the same place.
 MINOR: Final = frozenset({"phone", "us_bank_number", "us_driver_license"})
+#: Countries whose national numbers are known where the policy names none.
+REGIONS: Final = ("US", "CA", "GB", "DE", "FR", "IT", "ES", "IN", "IL", "BR", "CN", "JP", "AU")
 EU: Final = frozenset("at be bg cy cz de dk ee es eu fi fr gr hr hu ie it lt lu lv mt nl pl pt ro se si sk".split())
 #: A text so short may be an identifier and nothing else, without a word that says so.
 BARE: Final = 64
+#: A part of an identifier, or "and", may have no digits; what is longer is a word.
+WORDLESS: Final = 3
 #: A bare value could be of many countries.
 BARE_KINDS: Final = 16
 _ALONE: Final = "alone:"
@@ -105,7 +109,7 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 @cache
 def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed) -> PatternSet:
     """Compile once for all instances of the same options."""
-    table, made, named = identifiers.load(), list[Pattern](), list[Named]()
+    table, made, own, named = identifiers.load(), list[Pattern](), list[Named](), list[Named]()
     for kind in kinds:
         if kind == "credit_card":
             made += cards.patterns()
@@ -115,8 +119,9 @@ def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed
         elif kind in GENERAL:
             made += GENERAL[kind]
         else:
-            made += table[kind].alone(allowed)
+            own += table[kind].alone(allowed)
             named += table[kind].near(allowed)
+    made += identifiers.standing(own)
     return PatternSet([*made, Naming(named).pattern()] if named else made)
 
 
@@ -153,15 +158,17 @@ class PiiFinder:
 
     def _bare(self, text: bytes) -> list[Finding]:
         """What the whole of a short text may be, if it holds no words."""
-        if any(not any(c in b"0123456789" for c in token) for token in text.split() if len(token) > 1):
+        if any(not any(c in b"0123456789" for c in token) for token in text.split() if len(token) > WORDLESS):
             return []
         table, found = identifiers.load(), list[Finding]()
         for kind in self._kinds:
             if not (each := table.get(kind)):
                 continue
             for match in each.whole.finditer(text):
-                if identifiers.begins(text, match.start()) and each.valid(match[0]) and not self._allowed(match[0]):
+                if begins(text, match.start()) and each.valid(match[0]) and not self._allowed(match[0]):
                     found.append(Finding(_ALONE + kind, f"pii.{kind}", self._where, *match.span(), masked(match[0])))
+        if "credit_card" in self._kinds and cards.is_number(text.strip(b" \t\r\n\"'")):
+            found.append(Finding(_ALONE + "credit_card", "pii.credit_card", self._where, 0, len(text), masked(text)))
         return found[:BARE_KINDS]
 
 
@@ -184,7 +191,7 @@ class Pii(LeakFilter):
     kinds: tuple[str, ...] = ("all",)
     action: str = "block"
     minimum: dict[str, int] | int = field(default_factory=dict)
-    regions: tuple[str, ...] = ("US", "GB")
+    regions: tuple[str, ...] = REGIONS
     allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 #: Formats of lists.  `auto` tells hosts lines and rules apart line by line; `domains` has one name a line.
 FORMATS: Final = ("auto", "adblock", "hosts", "domains")
-#: Characters of a line; rules with a thousand domains have 20 000, and the expression for options must not meet megabytes.
+#: Characters of a line.  Rules with a thousand domains have 20 000; the expression for options must not meet megabytes.
 MAX_LINE: Final = 2**16
 
 

@@ -13,13 +13,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import adblock
 
@@ -28,7 +31,7 @@ from addons.filterlist import To, read
 from addons.urlmatch import Matcher, Rule
 
 #: Part of the key of what is kept: another number where the form of rules or of the file changes.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Compiled sets that are kept; the oldest go first.  A policy has one, and its predecessor may be in use.
 _KEPT: Final = 4
 #: Rules for our own matcher that one set may have: they are compared in Python.
@@ -63,7 +66,7 @@ class Places:
     """Where each rule stands, as list and line number, in 16 bytes a rule."""
 
     def __init__(self, keys: array[int], values: array[int], names: list[str]) -> None:
-        self._keys, self._values, self._names = keys, values, names
+        self._keys, self._values, self.names = keys, values, names
 
     @classmethod
     def of(cls, found: Iterable[tuple[str, int, int]], names: list[str]) -> "Places":
@@ -76,7 +79,7 @@ class Places:
         at = bisect.bisect_left(self._keys, key)
         if at == len(self._keys) or self._keys[at] != key:
             return "the lists"
-        return f"{self._names[self._values[at] >> 32]}:{self._values[at] & 0xFFFFFFFF}"
+        return f"{self.names[self._values[at] >> 32]}:{self._values[at] & 0xFFFFFFFF}"
 
     def dump(self) -> bytes:
         return self._keys.tobytes() + self._values.tobytes()
@@ -110,10 +113,16 @@ class Source:
 
 def compiled(sources: list[Source]) -> Compiled:
     """Return the sources compiled, from what is kept if that is there."""
-    folder = keeping.folder("urls")
+    name = _name(sources)
+    if (made := _living.get(name)) is None:
+        made = _living[name] = _fetch(sources, keeping.folder("urls"), name)
+    return made
+
+
+def _fetch(sources: list[Source], folder: Path | None, name: str) -> Compiled:
     if folder is None:
         return _finish(*_compile(sources))
-    file = folder / f"{_name(sources)}.rules"
+    file = folder / f"{name}.rules"
     if not file.exists():
         if threading.current_thread() is threading.main_thread():
             _store(file, *_compile(sources))
@@ -125,6 +134,9 @@ def compiled(sources: list[Source]) -> Compiled:
         file.unlink(missing_ok=True)
         return _finish(*_compile(sources))
 
+
+#: What filters in use are judging by: a reload that leaves the lists as they are need not load them again.
+_living: WeakValueDictionary[str, Compiled] = WeakValueDictionary()
 
 type Parts = tuple[bytes, list[str], Places, Stats]
 
@@ -189,7 +201,7 @@ def _finish(engine: bytes, ours: list[str], places: Places, stats: Stats) -> Com
 
 
 def _name(sources: list[Source]) -> str:
-    digest = hashlib.sha256(f"{VERSION} {adblock.__version__} {sys.byteorder}".encode())
+    digest = hashlib.sha256(f"{VERSION} {version('adblock')} {sys.byteorder}".encode())
     for source in sources:
         digest.update(json.dumps([source.name, source.form, len(source.text)]).encode())
         digest.update(source.text.encode("utf-8", "surrogatepass"))
@@ -199,8 +211,9 @@ def _name(sources: list[Source]) -> str:
 def _store(file: Path, engine: bytes, ours: list[str], places: Places, stats: Stats) -> None:
     """Write it whole or not at all; a folder that is full or read-only costs time at the next start, no more."""
     parts = (bytes(engine), places.dump())
-    head: dict[str, Any] = {"ours": ours, "names": places._names, "stats": asdict(stats), "parts": list(map(len, parts))}
-    head["digest"] = _digest(head["parts"], parts)
+    sizes = list(map(len, parts))
+    head: dict[str, Any] = {"ours": ours, "names": places.names, "stats": asdict(stats), "parts": sizes,
+                            "digest": _digest(sizes, parts)}  # fmt: skip
     new = None
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", delete=False) as new:
@@ -215,11 +228,12 @@ def _store(file: Path, engine: bytes, ours: list[str], places: Places, stats: St
             Path(new.name).unlink(missing_ok=True)
 
 
-def _digest(sizes: list[int], parts: Iterable[bytes]) -> str:
-    digest = hashlib.blake2b(str(sizes).encode())
+def _digest(sizes: list[int], parts: Iterable[bytes]) -> int:
+    """Return a check against damage; the folder is ours alone."""
+    digest = zlib.crc32(str(sizes).encode())
     for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+        digest = zlib.crc32(part, digest)
+    return digest
 
 
 def _load(file: Path) -> Compiled:

@@ -28,7 +28,7 @@ _SUFFIXES: Final = PublicSuffixList()
 
 
 class Asked(NamedTuple):
-    """A request as rules see it.  `source` is the page's host, empty if unknown; then `third` is None: either may be."""
+    """A request as rules see it; `source` is the page's host.  `third` is None where it is unknown: either may be."""
 
     url: str
     host: str
@@ -84,7 +84,7 @@ class Domains:
         return cls(frozenset(wanted), frozenset(unwanted), tuple(patterns))
 
     def cover(self, host: str) -> bool:
-        """The nearest entry decides: `a.com|~b.a.com` covers a.com without b.a.com.  An unknown host is none of them."""
+        """The nearest entry decides: `a.com|~b.a.com` covers a.com without b.a.com.  An unknown host is none."""
         if any(negated and pattern.search(host) for negated, pattern in self.patterns):
             return False
         for name in (*parents(host), *_entity(host)) if host else ():
@@ -161,7 +161,8 @@ class Rule:
                 self.denyallow = Domains.of(value)
             elif name == "method":
                 words = value.upper().split("|")
-                self.methods = (frozenset(w for w in words if w[0] != "~"), frozenset(w[1:] for w in words if w[0] == "~"))
+                unwanted = frozenset(word[1:] for word in words if word[0] == "~")
+                self.methods = (frozenset(word for word in words if word[0] != "~"), unwanted)
         except (re.error, UnicodeError, IndexError) as error:
             raise ValueError(f"{self.text[:80]!r}: {error}") from None
 

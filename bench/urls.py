@@ -24,12 +24,21 @@ from addons.urlmatch import Asked
 from addons.urls import Rules
 
 ENDS = ("com", "net", "org", "io", "xyz", "info", "ru", "de", "co.uk")
+#: Shapes of rules, and how many of a hundred have them.
 SHAPES = (
-    (36, "||{a}^"), (14, "||{a}^$third-party"), (3, "||{a}^$image"), (8, "/{w}/{w}.js"), (6, "/{w}_{w}*$image,domain={b}"),
-    (8, "||{a}/{w}/$script,domain={b}"), (4, "@@||{a}/{w}.js$script,domain={b}"), (0.3, "/^https?:\\/\\/{w}\\d\\./$script,domain={b}"),
-    (0.4, "$script,third-party,denyallow={a},domain={b}"), (0.4, "||{w}.*^$domain={w}.*"), (18, "{b}##.{w}"),
-    (1.7, "-{w}-{w}."),
-)  # fmt: skip
+    (36, "||{a}^"),
+    (14, "||{a}^$third-party"),
+    (3, "||{a}^$image"),
+    (8, "/{w}/{w}.js"),
+    (6, "/{w}_{w}*$image,domain={b}"),
+    (8, "||{a}/{w}/$script,domain={b}"),
+    (4, "@@||{a}/{w}.js$script,domain={b}"),
+    (0.3, "/^https?:\\/\\/{w}\\d\\./$script,domain={b}"),
+    (0.4, "$script,third-party,denyallow={a},domain={b}"),
+    (0.4, "||{w}.*^$domain={w}.*"),
+    (18, "{b}##.{w}"),
+    (1.9, "-{w}-{w}."),
+)
 
 
 def word(source: random.Random) -> str:
@@ -108,7 +117,8 @@ def main() -> None:
             file.write_text("\n".join(made_up(arguments.rules, source)))
         before, start = resident(), time.perf_counter()
         rules = Rules(files=(file,))
-        print(f"first start {time.perf_counter() - start:.2f} s, {(resident() - before) // 1024} MiB", *rules.notes, sep="\n  ")
+        print(f"first start {time.perf_counter() - start:.2f} s, {(resident() - before) // 1024} MiB")
+        print("", *rules.notes, sep="\n  ")
         asked = requests(file.read_text(encoding="utf-8", errors="replace").splitlines(), arguments.requests, source)
         engine = rules._set.engine
         for _ in range(2):      # the first round is cold

@@ -99,6 +99,8 @@ class Asked:
         flow.request = http.Request.make(self.method, url, b"", headers)
         flow.request.headers.setdefault("host", self.authority)
         flow.metadata["process"] = self.process
+        if self.type:
+            flow.metadata["resource_type"] = self.type      # headers cannot say all of them
         return flow
 
     def connection(self) -> Connection:

@@ -39,6 +39,7 @@ BUILT_IN = {
     "cards.Cards": "addons.cards:Cards",
     "classify.Http": "addons.classify:Http",
     "secrets.Secrets": "addons.credentials:Secrets",
+    "urls.Rules": "addons.urls:Rules",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")
 MODULE = "lockgate filter "  # no import statement can name such a module

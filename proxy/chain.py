@@ -10,7 +10,7 @@ import time
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mitmproxy import flow as mitmflow
 from mitmproxy import http
@@ -51,6 +51,7 @@ class Rule:
     on_error: Action
     deadline: float                     # seconds
     buffer: int                         # bytes
+    answer: Literal["page", "placeholder", "reset"] = "page"
     misses: int = 0
     resting_until: float = 0.0
     hooks: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Rule:
         rule = loaded.rule
         hooks = {name: hook for name in HOOKS if callable(hook := getattr(loaded.filter, name, None))}
         return cls(rule.id, loaded.filter, loaded.matches, rule.mode == "monitor", Action(rule.on_error),
-                   rule.deadline / 1000, rule.buffer, hooks=hooks)
+                   rule.deadline / 1000, rule.buffer, rule.answer, hooks=hooks)
 
     def concerns(self, connection: Connection) -> bool:
         """Tell whether its `when` could hold for requests of whoever connects; if that cannot be told, it could."""
@@ -139,6 +140,12 @@ class Exchange:
     @property
     def stopped(self) -> bool:
         return self.decision is not None and self.decision.action is not Action.ALLOW
+
+    @property
+    def manner(self) -> Literal["page", "placeholder", "reset"]:
+        """How the rule that decided wants to be answered for."""
+        decided = self.decision.rule if self.decision else ""
+        return next((rule.answer for rule in self.rules if rule.id == decided), "page")
 
     def asking(self, hook: str) -> Iterator[Rule]:
         """The rules that have this hook and match, in order, up to the one that allowed."""

@@ -29,7 +29,8 @@ def check(arguments: argparse.Namespace) -> int:
         return 2
     if arguments.json:
         notes = {item.rule.id: notes for item in loaded if (notes := _notes(item.filter))}
-        print(json.dumps({"ok": True, "filters": [item.rule.id for item in loaded]} | ({"notes": notes} if notes else {})))
+        answer: dict[str, Any] = {"ok": True, "filters": [item.rule.id for item in loaded]}
+        print(json.dumps(answer | ({"notes": notes} if notes else {})))
         return 0
     for item in loaded:
         rule = item.rule

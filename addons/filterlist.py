@@ -9,6 +9,7 @@ import enum
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 #: Formats of lists.  `auto` tells hosts lines and rules apart line by line; `domains` has one name a line.
 FORMATS: Final = ("auto", "adblock", "hosts", "domains")
@@ -50,6 +51,13 @@ ALIASES: Final = {
 OURS: Final = frozenset({"to", "denyallow", "method", "match-case", "strict1p", "strict3p"})
 #: Options that say what to answer in place of the resource, or nothing at all: the rule blocks as it is.
 DROPPED: Final = frozenset({"redirect", "rewrite", "empty", "reason", "_"})
+#: What other blockers do beside blocking, or with more knowledge than a proxy has: named, not honoured.
+ELSEWHERE: Final = frozenset((
+    "popup", "popunder", "webrtc", "csp", "permissions", "header", "removeparam", "queryprune", "replace", "urlskip",
+    "uritransform", "redirect-rule", "removeheader", "cookie", "hls", "jsonprune", "xmlprune", "stealth", "extension",
+    "jsinject", "content", "app", "network", "client", "ctag", "dnstype", "dnsrewrite", "cname", "sitekey",
+    "ipaddress", "tag", "genericblock", "inline-script", "inline-font", "referrerpolicy", "urlblock"
+))  # fmt: skip
 _COSMETIC_OPTIONS: Final = frozenset({"elemhide", "ehide", "generichide", "ghide", "specifichide", "shide"})
 
 _OPTIONS: Final = re.compile(r"\$(~?[\w-]+(?:=[^,]*)?(?:,~?[\w-]+(?:=[^,]*)?)*)$")
@@ -61,6 +69,9 @@ _LOCAL: Final = frozenset({"localhost", "localhost.localdomain", "local", "broad
 _FANCY: Final = re.compile(r"\(\?[=!<]|\\[1-9]")
 #: Escapes that JavaScript allows and Rust does not.
 _NEEDLESS: Final = re.compile(r"\\([!=:\"'%,;<>@_` /])")
+#: A pattern that ends where a host does, although every URL has a path.
+_BARE: Final = re.compile(r"(?:\|?[a-z]+://|\|\|)[^/^*|]+\|")
+_ANCHORED: Final = re.compile(r"(?:\|\||\|?[a-z]+://)[^/^*|]*")
 _PORT: Final = re.compile(r"\|\|[^/^*:?]+:\d")
 
 
@@ -108,7 +119,7 @@ def is_regex(pattern: str) -> bool:
 
 
 def _rule(line: str) -> Line:
-    if "$" not in line and line[0] not in "@/" and not _PORT.match(line):
+    if "$" not in line and line[0] not in "@/" and line[-1] != "|" and line.isascii() and not _PORT.match(line):
         return Line(To.ENGINE, line)        # most lines: nothing to translate
     exception, pattern, given = split(line)
     kept: list[str] = []
@@ -134,10 +145,21 @@ def _rule(line: str) -> Line:
             kept.append("~" * negated + name + told + value)
     if not pattern.strip("*") and not kept:
         return Line(To.IGNORED, why="a rule that covers everything")
+    pattern = _as_sent(pattern)
     if is_regex(pattern) and not ours:
         pattern = f"/{_NEEDLESS.sub(r'\1', pattern[1:-1])}/"
     text = "@@" * exception + pattern + ("$" + ",".join(dict.fromkeys(kept)) if kept else "")
     return Line(To.OURS if ours else To.ENGINE, text)
+
+
+def _as_sent(pattern: str) -> str:
+    """Return a pattern for URLs as they are sent: percent-encoded but for the host, and with a path."""
+    if _BARE.fullmatch(pattern):
+        return f"{pattern[:-1]}/|"
+    if pattern.isascii() or is_regex(pattern):
+        return pattern
+    host = found[0] if (found := _ANCHORED.match(pattern)) else ""
+    return host + "".join(char if char.isascii() else quote(char) for char in pattern[len(host) :])
 
 
 def _known(name: str, told: str, value: str) -> bool:

@@ -94,7 +94,7 @@ class Quotas:
         return " ".join(parts[each] for each in self.by) or "all"
 
     def _used_up(self, what: str, subject: str) -> Verdict:
-        return Verdict(Action(self.action), f"quota {self.name}: the {what} of this {self.per} for {subject} are used up")
+        return Verdict(Action(self.action), f"quota {self.name}: {what} of this {self.per} for {subject} are used up")
 
 
 def window_name(per: str, time: datetime) -> str:

@@ -7,6 +7,7 @@ and rules for first parties both hold, as nothing excuses the request.
 
 import re
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 from mitmproxy import http
 
@@ -33,6 +34,8 @@ ENDINGS: Final = {
     "ico": "image", "avif": "image", "bmp": "image", "mp4": "media", "webm": "media", "mp3": "media", "m4a": "media",
     "ogg": "media", "m3u8": "media", "ts": "media", "swf": "object",
 }  # fmt: skip
+#: Octets of a path that stay as they are: all but those that should have been percent-encoded.
+ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
 _HOST: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)", re.IGNORECASE)
 _ENDING: Final = re.compile(r"\.([a-z0-9]{2,5})$")
 
@@ -48,7 +51,7 @@ def asked(flow: http.HTTPFlow) -> Asked:
     """Return a request as rules see it.  Raises ValueError where its host is none."""
     request = flow.request
     told = {name.lower(): value for name, value in request.data.headers.fields}
-    host, path = host_of(request), request.data.path.decode("utf-8", "replace")
+    host, path = host_of(request), quote(request.data.path, safe=ASCII)
     kind = kind_of(told, path, str(flow.metadata.get("resource_type", "")))
     page = page_of(told)
     scheme = request.scheme if kind != "websocket" else "wss" if request.scheme == "https" else "ws"

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from mitmproxy import http
 
+from addons.filterlist import ELSEWHERE
 from addons.resource import asked
 from addons.urlengine import Compiled, Source, compiled
 from addons.urlmatch import Asked
@@ -64,9 +65,9 @@ class Rules:
             raise ValueError(f"the lists have more than {MAX_BYTES} bytes")
         self._set = compiled(sources)
         self._known = OrderedDict()
-        if any("rules:" in example for example in self._set.stats.examples.values()):
-            bad = [text for text in self._set.stats.examples.values() if text.startswith("rules:")]
-            raise ValueError("\n".join(f"rule not supported: {text.removeprefix('rules:')}" for text in bad))
+        wrong = {why: text for why, text in self._set.stats.examples.items() if why.removeprefix("$") not in ELSEWHERE}
+        if mistakes := [f"not a rule: {text} ({why})" for why, text in wrong.items() if text.startswith("rules:")]:
+            raise ValueError("\n".join(mistakes))
 
     @property
     def notes(self) -> list[str]:

@@ -141,5 +141,6 @@ def rows(folder: Path) -> list[tuple[str, str, str, int, int, int, int]]:
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as database:
         found: list[tuple[str, str, str, int, int, int, int]] = database.execute(
             "SELECT use.name, use.window, subject, use.requests, use.bytes, quota.requests, quota.bytes "
-            "FROM use JOIN quota USING (name) ORDER BY use.name, use.bytes DESC, use.requests DESC").fetchall()  # fmt: skip
+            "FROM use JOIN quota USING (name) ORDER BY use.name, use.bytes DESC, use.requests DESC"
+        ).fetchall()
         return found

@@ -38,6 +38,8 @@ CHUNK = 64 * 1024
 
 #: What a path or a query may have in it as it is (RFC 3986, 3.3 and 3.4), or quoted already.
 URL_SAFE = "%/?:@!$&'()*+,;=-._~[]|"
+#: Schemes of what a browser has already.
+INSIDE = ("data:", "blob:", "about:", "javascript:")
 #: What a browser says of the kind of resource it asks for (Fetch Metadata), by the names that filter lists use.
 DESTINATIONS = {"xmlhttprequest": "empty", "subdocument": "iframe", "stylesheet": "style", "media": "video",
                 "ping": "empty", "websocket": "websocket", "other": "empty"}
@@ -73,8 +75,8 @@ class Asked:
         if not check.is_valid_host(self.host.encode()):
             raise ValueError(f"not a host: {self.host!r}")
         self.port = parts.port or (443 if self.tls else 80)
-        query = f"?{parts.query}" if parts.query else ""
-        self.path = quote((parts.path or "/") + query, safe=URL_SAFE)
+        target = self.url.partition("#")[0].partition("://")[2].partition(parts.netloc)[2]
+        self.path = quote(target if target.startswith("/") else f"/{target}", safe=URL_SAFE)
 
     @property
     def authority(self) -> str:
@@ -97,6 +99,7 @@ class Asked:
             headers.append((b"content-length", str(len(self.body)).encode()))
         url = f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
         flow.request = http.Request.make(self.method, url, b"", headers)
+        flow.request.path = self.path       # as it is, with an empty query or two slashes
         flow.request.headers.setdefault("host", self.authority)
         flow.metadata["process"] = self.process
         if self.type:
@@ -110,6 +113,13 @@ class Asked:
         except ValueError:
             name, address = self.host, ""
         return Connection(name, (address, self.port), ("127.0.0.1", 0), self.process, tls=self.tls)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A URL among many that a browser resolves by itself."""
+
+    url: str
 
 
 class Assumed(Probe):
@@ -142,7 +152,7 @@ async def judge(rules: Rules, asked: Asked, pins: Pins) -> dict[str, Any]:
     verdict, decision = await Bypasses(probe, pins).settle(session, session.hello, verdict, decision)
     if decision is not None:
         assumed = f", if {connection.host}'s address proves to be that name's (probe)" if probe.asked else ""
-        return _answer(asked, verdict, decision.rule, decision.reason + assumed, alerts.heard)
+        return _answer(asked.url, verdict, decision.rule, decision.reason + assumed, alerts.heard)
     answer = await _request(rules.chain, asked, connection, alerts.heard)
     answer["tls"] = list(_tls(rules.policy, connection)) if asked.tls else []
     return answer
@@ -178,7 +188,7 @@ async def _request(chain: Chain, asked: Asked, connection: Connection, alerts: l
         exchange.flow.request.raw_content = asked.body
         await exchange.ask("request")
     final = exchange.decision
-    answer = _answer(asked, final.action if final else "pass", final.rule if final else "",
+    answer = _answer(asked.url, final.action if final else "pass", final.rule if final else "",
                      final.reason if final else "no filter objects", exchange.alerts)
     answer["findings"] = [_finding(f) for d in (*exchange.alerts, *([final] if final else [])) for f in d.findings]
     answer["labels"] = sorted(labels(exchange.flow) | connection.labels)
@@ -222,8 +232,8 @@ def _said(chain: Chain, exchange: Exchange) -> list[dict[str, str]]:
     return rows
 
 
-def _answer(asked: Asked, verdict: str, rule: str, reason: str, alerts: list[Decision]) -> dict[str, Any]:
-    return {"url": asked.url, "verdict": str(verdict), "rule": rule, "reason": reason,
+def _answer(url: str, verdict: str, rule: str, reason: str, alerts: list[Decision]) -> dict[str, Any]:
+    return {"url": url, "verdict": str(verdict), "rule": rule, "reason": reason,
             "alerts": [{"rule": a.rule, "reason": a.reason} for a in alerts]}
 
 
@@ -254,7 +264,8 @@ def explain(arguments: argparse.Namespace) -> int:
 
 async def _explain(rules: Rules, pins: Pins, arguments: argparse.Namespace) -> None:
     for asked in _many(arguments.requests) if arguments.requests else [_one(arguments)]:
-        answer = await judge(rules, asked, pins)
+        answer = _answer(asked.url, "pass", "", "nothing of it meets a proxy", []) if isinstance(asked, Inside) \
+            else await judge(rules, asked, pins)
         print(json.dumps(answer) if arguments.json else _text(answer), flush=not arguments.requests)
 
 
@@ -271,7 +282,7 @@ def _one(arguments: argparse.Namespace) -> Asked:
         raise UsageError(str(error)) from None
 
 
-def _many(path: Path) -> Iterator[Asked]:
+def _many(path: Path) -> Iterator[Asked | Inside]:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, 1):
@@ -281,9 +292,11 @@ def _many(path: Path) -> Iterator[Asked]:
         raise UsageError(str(error)) from None
 
 
-def _parse(text: str, place: str) -> Asked:
+def _parse(text: str, place: str) -> Asked | Inside:
     try:
         given = json.loads(text)
+        if str(given["url"]).lower().startswith(INSIDE):
+            return Inside(str(given["url"]))
         body = str(given.get("body", "")).encode()
         return Asked(given["url"], given.get("method") or ("POST" if body else "GET"),
                      list(given.get("headers", {}).items()), body, *assumed.given(given),

@@ -119,7 +119,7 @@ def is_regex(pattern: str) -> bool:
 
 
 def _rule(line: str) -> Line:
-    if "$" not in line and line[0] not in "@/" and line[-1] != "|" and line.isascii() and not _PORT.match(line):
+    if "$" not in line and line[0] not in "@/*" and line[-1] != "|" and line.isascii() and not _PORT.match(line):
         return Line(To.ENGINE, line)        # most lines: nothing to translate
     exception, pattern, given = split(line)
     kept: list[str] = []

@@ -28,7 +28,8 @@ import adblock
 
 from addons import keeping
 from addons.filterlist import To, read
-from addons.urlmatch import Matcher, Rule
+from addons.urlindex import Matcher
+from addons.urlmatch import Rule
 
 #: Part of the key of what is kept: another number where the form of rules or of the file changes.
 VERSION: Final = 2

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from mitmproxy import http
 
 from addons.filterlist import ELSEWHERE
-from addons.resource import asked
+from addons.requestkind import asked
 from addons.urlengine import Compiled, Source, compiled
 from addons.urlmatch import Asked
 from addons.verdict import Verdict, block, label

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from addons import keeping
-from addons.resource import third_party
+from addons.requestkind import third_party
 from addons.urlmatch import Asked
 from addons.urls import Rules
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from mitmproxy import http
 
-from addons.resource import kind_of
+from addons.requestkind import kind_of
 
 type Manner = Literal["page", "placeholder", "reset"]
 

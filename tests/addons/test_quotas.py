@@ -45,7 +45,7 @@ def test_one_share_for_all():
 def test_bytes_of_both_directions(size):
     quota, flow = Quotas("q", bytes=100, by=("host",)), request("/", "a.example")
     up, down = quota.requestbody(flow), quota.responsebody(flow)
-    assert not any([up(piece) for piece in cut(b"x" * 60, size)])
+    assert [verdict for piece in cut(b"x" * 60, size) if (verdict := up(piece))] == []
     said = [verdict for piece in cut(b"x" * 60, size) if (verdict := down(piece))]
     assert [verdict.action for verdict in said] == ["block"]
     assert quota.requestheaders(flow) is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from addons import keeping, urlengine
-from addons.resource import asked
+from addons.requestkind import asked
 from addons.urls import Rules, UrlList
 from addons.verdict import Action, labels
 from tests.addons.conftest import request

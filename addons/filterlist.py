@@ -113,6 +113,11 @@ def split(rule: str) -> tuple[bool, str, list[str]]:
     return exception, rule[: found.start()], found[1].split(",")
 
 
+def shown(rule: str) -> str:
+    """Return a rule in few words, for people."""
+    return rule.replace(",".join(TYPES), "all")
+
+
 def is_regex(pattern: str) -> bool:
     """`/.../` is a regular expression; a path with a slash at each end is one as well, in every list's own reading."""
     return len(pattern) > 2 and pattern[0] == pattern[-1] == "/"

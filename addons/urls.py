@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from mitmproxy import http
 
-from addons.filterlist import ELSEWHERE
+from addons.filterlist import ELSEWHERE, shown
 from addons.requestkind import asked
 from addons.urlengine import Compiled, Source, compiled
 from addons.urlmatch import Asked
@@ -80,7 +80,7 @@ class Rules:
             label(flow, EXCEPTED)
         if not rule or excuse:
             return None
-        return block(f"URL is blocked: {rule[:200]} in {self._set.places.find(rule)}")
+        return block(f"URL is blocked: {shown(rule)[:200]} in {self._set.places.find(rule)}")
 
     def judge(self, request: Asked) -> tuple[str, str]:
         """Return the rule that covers the request and the exception that lets it pass, empty where there is none."""
@@ -96,21 +96,30 @@ class Rules:
         """An important rule wins over exceptions, those over rules, whoever of the two knows which."""
         url, host, source, kind, third = request[:5]
         matcher, engine = self._set.matcher, self._set.engine
-        result = engine.check_network_urls_with_hostnames(url, host, source, kind, third)
-        if matcher is None:
-            return result.filter or "", "" if result.matched else result.exception or ""
-        ours = matcher.find(request)
+        ours = matcher.find(request) if matcher else None
         if ours is not None and ours.important:
             return ours.text, ""
-        rule = result.filter or (ours.text if ours else "")
-        if not rule or (result.matched and result.important):
-            return rule, ""
-        if result.filter is None:   # the engine looks for exceptions to its own rules alone
+        rule = self._named(host) or (ours.text if ours else "")
+        if rule:    # the engine need but look for what outweighs it
             result = engine.check_network_urls_with_hostnames_subset(url, host, source, kind, third, True, True)
-        if result.exception:
-            return rule, result.exception
+        else:
+            result = engine.check_network_urls_with_hostnames(url, host, source, kind, third)
+            rule = result.filter or ""
+        if result.important:
+            return result.filter or rule, ""
+        if result.exception or not rule or matcher is None:
+            return rule, result.exception or ""
         excuse = matcher.excused(request)
         return rule, excuse.text if excuse else ""
+
+    def _named(self, host: str) -> str:
+        """Return the rule that has the host, or one above it, as a name and nothing else."""
+        hosts, name = self._set.hosts, host
+        while name:
+            if name in hosts:
+                return f"||{name}^"
+            name = name.partition(".")[2]
+        return ""
 
 
 def text_of(file: Path) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from addons.filterlist import TYPES
 from tests.live.lab import missing
 
 pytestmark = pytest.mark.live
@@ -46,7 +45,7 @@ Promise.race([Promise.all(jobs), limit]).then(() => { out.textContent = JSON.str
 
 
 def reason(way):
-    options = "$" + ",".join(TYPES) if way == "words" else ""
+    options = "$all" if way == "words" else ""
     return f"URL is blocked: ||git.test/{way}/{options} in rules:1"
 
 

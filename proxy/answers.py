@@ -26,10 +26,9 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
  body {{ font: 16px/1.5 system-ui, sans-serif; margin: 12vh auto; max-width: 36rem; padding: 0 1rem; color: #1d2730 }}
- h1 {{ font-size: 1.5rem }}
+ h1 {{ font-size: 1.5rem }} p {{ overflow-wrap: anywhere }}
  dl {{ display: grid; grid-template-columns: auto 1fr; gap: .3rem 1rem }}
-
- p {{ overflow-wrap: anywhere }} dt {{ color: #5b6b78 }} dd {{ margin: 0; overflow-wrap: anywhere }} footer {{ color: #5b6b78; font-size: .85rem }}
+ dt {{ color: #5b6b78 }} dd {{ margin: 0; overflow-wrap: anywhere }} footer {{ color: #5b6b78; font-size: .85rem }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{detail}</p>

@@ -32,15 +32,24 @@ def check(arguments: argparse.Namespace) -> int:
         print(json.dumps({"ok": False, "errors": error.errors}))
         return 2
     if arguments.json:
-        print(json.dumps({"ok": True, "filters": [item.rule.id for item in loaded]}))
+        notes = {item.rule.id: notes for item in loaded if (notes := _notes(item.filter))}
+        answer: dict[str, Any] = {"ok": True, "filters": [item.rule.id for item in loaded]}
+        print(json.dumps(answer | ({"notes": notes} if notes else {})))
         return 0
     for item in loaded:
         rule = item.rule
         whole = [name for name in ("request", "response") if callable(getattr(item.filter, name, None))]
         collects = f"; collects whole messages ({', '.join(whole)}), up to {rule.buffer} bytes" if whole else ""
         print(f"{rule.id}: {rule.use}, {rule.mode}, on error {rule.on_error}{collects}")
+        print(*(f"  {note}\n" for note in _notes(item.filter)), sep="", end="")
     print(f"{arguments.policy} is valid: {len(policy.connections)} connection rules, {len(loaded)} filters")
     return 0
+
+
+def _notes(found: object) -> list[str]:
+    """What a filter has to say of what it read, as lines of a list that it does not understand."""
+    notes = getattr(found, "notes", ())
+    return [str(note) for note in notes] if isinstance(notes, (list, tuple)) else []
 
 
 def filters(arguments: argparse.Namespace) -> int:

@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system-proxy": ("proxy.systemproxy:system_proxy", ("setting_action", "to", "places", "prefix", "state", "run_dir",
                                                         "json")),
     "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
+    "lists": ("proxy.listcommand:lists", ("lists_action", "policy", "force", "json")),
+    "quotas": ("proxy.quotacommand:quotas", ("state", "json")),
     "filters": ("proxy.checking:filters", ("filter_words", "json")),
     "service": ("proxy.service:service", ("service_action", "policy", "yes", "dry_run", "json")),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),

@@ -37,10 +37,17 @@ GROUP = "lockgate.filters"
 BUILT_IN = {
     "blocklist.Hosts": "addons.blocklist:Hosts",
     "cards.Cards": "addons.cards:Cards",
+    "categories.Categories": "addons.categories:Categories",
     "classify.Http": "addons.classify:Http",
     "external.External": "addons.external:External",
     "icap.Icap": "addons.icap:Icap",
+    "limits.Contents": "addons.contents:Contents",
+    "limits.Methods": "addons.limits:Methods",
+    "limits.Quotas": "addons.quotas:Quotas",
+    "limits.Sizes": "addons.limits:Sizes",
+    "limits.Times": "addons.schedule:Times",
     "secrets.Secrets": "addons.credentials:Secrets",
+    "urls.Rules": "addons.urls:Rules",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")
 MODULE = "lockgate filter "  # no import statement can name such a module

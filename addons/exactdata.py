@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from addons.exactindex import Index
+from addons.exactindex import PREFIX, SHORT_PREFIX, Index
 from addons.fold import Block, Words, starts
-from addons.leaks import MOST, LeakFilter, action
+from addons.leaks import MOST, LeakFilter
 from addons.verdict import Finding, Verdict, masked
 
 #: Bytes between the values of a row, at most: what is kept to compare with is that of this many bytes.
@@ -46,11 +46,10 @@ class ExactData(LeakFilter):
     require: int = 1
     within: int = 500
     minimum: int = 1
-    action: str = "block"
     files: list[Path] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self._action = action(self.action)
+        super().__post_init__()
         self._index = Index(self.index, self.salt_file)
         self.files = [self.index, *([self.salt_file] if self.salt_file else [])]
         names = [column.name for column in self._index.columns]
@@ -94,27 +93,31 @@ class _Finder:
     def _block(self, block: Block) -> list[Finding]:
         joined, at = b"".join(block.words), starts(block.words)
         table, mask, crc = self._index.prefilter.table, self._index.prefilter.mask, zlib.crc32
-        due, likely = at[: block.due], list[int]()
-        for size in self._index.prefixes:
-            likely += [i for i, a in enumerate(due) if table[crc(joined[a : a + size]) & mask]]
-        if not likely:
-            return []
+        due = at[: block.due]
+        likely = [(i, PREFIX) for i, a in enumerate(due) if table[crc(joined[a : a + PREFIX]) & mask]]
+        if self._index.short:
+            likely += [(i, 0) for i, a in enumerate(due) if table[crc(joined[a : a + SHORT_PREFIX]) & mask]]
+            likely.sort()
         found: list[Finding] = []
-        for first in sorted(set(likely)):
-            for match in self._matches(block, joined, at, first):
+        for first, shortest in likely:
+            for match in self._matches(block, joined, at, first, shortest):
                 found += self._weighed(match)
         return found
 
-    def _matches(self, block: Block, joined: bytes, at: list[int], first: int) -> list[_Match]:
-        """Return the longest value of each column that begins with this word."""
+    def _matches(self, block: Block, joined: bytes, at: list[int], first: int, shortest: int) -> list[_Match]:
+        """Return the longest value of each column that begins with this word and has so many letters, or too few for
+        that way to look for it."""
         index, begin, best = self._index, at[first], dict[int, tuple[int, bytes]]()
-        for last in range(first, min(first + index.words, len(block.words))):
-            if not (columns := index.by_length.get(at[last + 1] - begin)):
+        longest = index.longest if shortest else PREFIX - 1
+        for words, end in enumerate(at[first + 1 : first + 1 + index.words], 1):
+            if (length := end - begin) > longest:
+                break
+            if length < shortest or words > index.by_length[length][0]:
                 continue
-            digest = index.hash(joined[begin : at[last + 1]]).digest()
+            digest, columns = index.find(joined[begin:end])
             for column in columns:
-                if column in self._wanted and index.tables[column].find(digest) >= 0:
-                    best[column] = last, digest
+                if column in self._wanted:
+                    best[column] = first + words - 1, digest
         matches = []
         for column, (last, digest) in sorted(best.items()):
             start, end = block.span(first, last)
@@ -144,7 +147,8 @@ class _Finder:
         return self._index.columns[match.column].name
 
     def _finding(self, match: _Match, rule: str) -> Finding:
-        return Finding(rule, f"exact.{self._name(match)}", self._where, match.start, match.end, match.sample)
+        kind = f"exact.{self._name(match)}"
+        return Finding(rule, kind, self._where, match.start, match.end, match.sample, int.from_bytes(match.digest))
 
 
 def _row(belong: "partial[bool]", chosen: list[_Match], others: list[_Match], count: int) -> list[_Match]:

@@ -10,7 +10,7 @@ import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import combinations
 from pathlib import Path
@@ -33,6 +33,8 @@ MOST_COLUMNS: Final = 8
 #: Letters at the beginning of values by which the prefilter goes, and of those that have fewer.
 PREFIX: Final = 8
 SHORT_PREFIX: Final = 5
+#: Words and numbers met lately that are remembered, with what they are: text repeats itself.
+REMEMBERED: Final = 1 << 14
 _COLUMN: Final = re.compile(r"[^\x00-\x1f+]{1,64}")
 
 
@@ -159,12 +161,19 @@ class Index:
         tables = [HashTable(bits, *two) for bits, two in zip(header["bits"], _twos(sections[1:]))]
         self.pairs = tables.pop() if header["pairs"] else None
         self.tables = tables
-        self.prefixes = (PREFIX, SHORT_PREFIX) if header["short"] else (PREFIX,)
+        self.short = bool(header["short"])
         self.words = max(column.words for column in self.columns)
-        self.by_length: dict[int, list[int]] = {}
-        for number, column in enumerate(self.columns):
-            for length in column.lengths:
-                self.by_length.setdefault(length, []).append(number)
+        self.by_length: list[tuple[int, tuple[int, ...]]] = []  # the most words, and the columns, of that length
+        for length in range(LONGEST + 1):
+            numbers = tuple(i for i, column in enumerate(self.columns) if length in column.lengths)
+            self.by_length.append((max((self.columns[i].words for i in numbers), default=0), numbers))
+        self.longest = max((length for length, (words, _) in enumerate(self.by_length) if words), default=0)
+        self.find = lru_cache(REMEMBERED)(self._find)
+
+    def _find(self, plain: bytes) -> tuple[bytes, tuple[int, ...]]:
+        """Return the hash of what may be a value, and the columns that have it."""
+        digest = self.hash(plain).digest()
+        return digest, tuple(i for i in self.by_length[len(plain)][1] if self.tables[i].find(digest) >= 0)
 
     def belong(self, one: tuple[int, bytes], other: tuple[int, bytes]) -> bool:
         """True if two values, each its column's number and hash, are of one row."""

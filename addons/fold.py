@@ -11,6 +11,7 @@ sequence of words goes on across a cut.
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
@@ -22,8 +23,11 @@ WAIT: Final = 1024
 LONGEST: Final = 1024
 #: Bytes without a letter or digit after which what follows has nothing to do with what was before.
 GAP: Final = 1024
-#: Folded characters that are remembered; all of the world's scripts in use need fewer.
-REMEMBERED: Final = 1 << 16
+#: Runs of characters beyond ASCII whose folded form is remembered, and bytes of one: words of many languages.
+REMEMBERED: Final = 1 << 15
+LONGEST_REMEMBERED: Final = 48
+#: Bytes at the end of a block in which its last words are looked for first.
+TAIL: Final = 2048
 
 #: Lower case for letters and digits; bytes of other characters as they are; a space for the rest of ASCII.
 _LOWER: Final = bytes(
@@ -33,7 +37,7 @@ _LOWER: Final = bytes(
 _STRAY: Final = bytes(c if c < 128 else 32 for c in range(256))
 _CHARACTER: Final = rb"(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})"
 _ONE: Final = re.compile(_CHARACTER)
-_SOME: Final = re.compile(_CHARACTER + rb"+")
+_SOME: Final = re.compile(rb"(" + _CHARACTER + rb"+)")
 _WORD: Final = re.compile(rb"[^ ]+")
 _LONG: Final = re.compile(rb"[^ ]{%d,}" % (LONGEST + 1))
 _GAP: Final = re.compile(rb" {%d,}" % GAP)
@@ -46,17 +50,22 @@ _UNSPACED: Final = (
 
 
 class _Folded(dict[bytes, bytes]):
-    """The folded form of each character met so far."""
+    """The folded form of each run of characters met so far."""
 
-    def __missing__(self, character: bytes) -> bytes:
-        if len(self) >= REMEMBERED:
-            self.clear()
-        parts = unicodedata.normalize("NFKD", character.decode("utf-8", "replace")).casefold()
-        folded = b"".join(map(_letter, unicodedata.normalize("NFKD", parts)))
-        if len(words := folded.split()) > 1:  # a fraction, a unit: one character is never two words
-            folded = b"".join(words)
-        self[character] = folded
+    def __missing__(self, run: bytes) -> bytes:
+        characters = _ONE.findall(run)
+        folded = b"".join(map(self.__getitem__, characters)) if len(characters) > 1 else _fold(run)
+        if len(run) <= LONGEST_REMEMBERED:
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[run] = folded
         return folded
+
+
+def _fold(character: bytes) -> bytes:
+    parts = unicodedata.normalize("NFKD", character.decode("utf-8", "replace")).casefold()
+    folded = b"".join(map(_letter, unicodedata.normalize("NFKD", parts)))
+    return b"".join(words) if len(words := folded.split()) > 1 else folded  # a fraction, a unit: one word
 
 
 def _letter(character: str) -> bytes:
@@ -76,12 +85,12 @@ def _letter(character: str) -> bytes:
 _folded: Final = _Folded()
 
 
-def _run(match: re.Match[bytes]) -> bytes:
-    return b"".join(map(_folded.__getitem__, _ONE.findall(match[0])))
-
-
 def _folded_lower(lower: bytes) -> bytes:
-    return lower if lower.isascii() else _SOME.sub(_run, lower).translate(_STRAY)
+    if lower.isascii():
+        return lower
+    parts = _SOME.split(lower)
+    parts[1::2] = map(_folded.__getitem__, parts[1::2])
+    return b"".join(parts).translate(_STRAY)
 
 
 def fold(text: bytes) -> list[bytes]:
@@ -93,15 +102,16 @@ class Block:
     """Some words of the stream.  From the first `due` of them sequences may begin: what follows those is here."""
 
     def __init__(self, text: bytes, base: int, folded: bytes) -> None:
-        self.text, self._base, self._folded = text, base, folded
+        self.text, self._base, self.folded = text, base, folded
         self.words = folded.split()
         self.due = len(self.words)
         self._spans: list[tuple[int, int]] | None = None
+        self._split: tuple[list[bytes], list[int], list[int]] | None = None
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """Return from where to where in the stream, in bytes, the words of these numbers stand."""
         if self._spans is None:
-            self._spans = [match.span() for match in _WORD.finditer(self._folded)]
+            self._spans = [match.span() for match in _WORD.finditer(self.folded)]
         start, end = self.origin(self._spans[first][0]), self.origin(self._spans[last][1], end=True)
         return self._base + start, self._base + end
 
@@ -114,18 +124,26 @@ class Block:
         place ends."""
         if self.text.isascii():
             return offset
-        shift = 0  # of the text against the folded text, behind the characters seen
-        for run in _SOME.finditer(self.text):
-            at, place = run.start(), run.start() - shift
-            if place >= offset + (not end):
-                break
-            for character in _ONE.findall(run[0]):
-                after = place + len(_folded[character])
-                if place < offset <= after if end else place <= offset < after:
-                    return at + len(character) if end else at
-                at, place = at + len(character), after
-            shift = at - place
-        return offset + shift
+        parts, origins, places = self._parts()
+        number = (bisect_left if end else bisect_right)(places, offset, 1, len(places) - 1) - 1
+        at, place = origins[number], places[number]
+        if not number & 1:
+            return at + offset - place
+        for character in _ONE.findall(parts[number]):
+            after = place + len(_folded[character])
+            if place < offset <= after if end else place <= offset < after:
+                return at + len(character) if end else at
+            at, place = at + len(character), after
+        return at
+
+    def _parts(self) -> tuple[list[bytes], list[int], list[int]]:
+        """Return the text as ASCII and not in turn, where each part begins in the text, and in the folded text."""
+        if self._split is None:
+            parts = _SOME.split(self.text)
+            folded = parts.copy()
+            folded[1::2] = map(_folded.__getitem__, parts[1::2])
+            self._split = parts, starts(parts), starts(folded)
+        return self._split
 
 
 class Words:
@@ -175,15 +193,21 @@ class Words:
             kept = len(text)
         else:
             block.due = max(0, len(block.words) - self._overlap)
-            kept = block.origin(_before_last(folded, self._overlap), end=True) if block.due else 0
+            kept = _before_last(text, block, self._overlap) if block.due else 0
         self._carry, self._base = text[kept:], self._base + kept
         if block.words:
             yield block
 
 
-def _before_last(folded: bytes, count: int) -> int:
-    """Return where the word before the last `count` ends."""
-    return len(folded.rsplit(None, count)[0]) if count else len(folded)
+def _before_last(text: bytes, block: Block, count: int) -> int:
+    """Return where in the text the word before its last `count` ends."""
+    if len(text) > 2 * TAIL and not text.isascii():  # to tell it for the end alone is quicker
+        lower = text[-TAIL:].translate(_LOWER)
+        if (space := lower.find(b" ")) >= 0:
+            tail = Block(text[space - TAIL :], 0, _folded_lower(lower[space:]))
+            if len(tail.words) > count:
+                return len(text) - TAIL + space + _before_last(tail.text, tail, count)
+    return block.origin(len(block.folded.rsplit(None, count)[0]) if count else len(block.folded), end=True)
 
 
 def _boundary(text: bytes, cut: int) -> int:

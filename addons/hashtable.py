@@ -103,7 +103,7 @@ class Prefilter:
     @staticmethod
     def pack(checks: Iterable[int], expected: int, salt: bytes) -> bytes:
         """Return the bits, under the salt's key stream, of these CRCs, of which so many are expected."""
-        size = 1 << min(max((8 * expected).bit_length(), SLOTS[0]), SLOTS[1])
+        size = 1 << min(max((16 * expected).bit_length(), SLOTS[0]), SLOTS[1])
         bits = bytearray(size // 8)
         for check in checks:
             at = check & size - 1

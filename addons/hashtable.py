@@ -1,8 +1,8 @@
 """Millions of keyed hashes in four bytes each, and the file that they are kept in.
 
-Theory of operation.  A value's 64-bit keyed BLAKE2 hash (RFC 7693) is cut to `bits` leading ones, which number a bucket,
-and the 32 after them, which are stored in it, sorted.  With at most LOAD hashes a bucket, a value that is not there is
-taken for one that is with probability LOAD / 2**32 = 1.5e-8 or less, however many there are.  Ten million take 38 MiB.
+Theory of operation.  Of a value's 64-bit keyed BLAKE2 hash (RFC 7693) the first `bits` bits number a bucket, and the 32
+after them are stored in it, sorted.  With at most LOAD hashes a bucket, a value that is not there is taken for one that
+is with probability LOAD / 2**32 = 1.5e-8 or less, however many there are.  Ten million take 39 MiB.
 
 Before that stands a `Prefilter`: one byte for each value of a few bits of a CRC-32, which costs a twentieth of a keyed
 hash.  In the file it is one bit, under a key stream from the salt: so who has not got the salt cannot try out values.
@@ -156,7 +156,7 @@ def _read(file: BinaryIO, kind: str) -> tuple[dict[str, Any], list[memoryview]]:
         raise ValueError("fingerprints are made for little-endian processors")
     if (magic := file.read(len(MAGIC))) != MAGIC:
         same = magic.startswith(MAGIC.rpartition(b" ")[0])
-        raise ValueError("another version's fingerprints: make them anew" if same else "not made by `lockgate fingerprint`")
+        raise ValueError("of another version: make it anew" if same else "not made by `lockgate fingerprint`")
     line = file.readline(MAX_HEADER)
     data = file.read(MAX_FILE)
     try:

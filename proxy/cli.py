@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
                                                         "json")),
     "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
     "filters": ("proxy.checking:filters", ("json",)),
+    "fingerprint": ("proxy.fingerprinting:fingerprint", (
+        "fingerprint_what", "fingerprint_source", "out", "column", "delimiter", "alone", "salt_file", "ignore",
+        "common", "json")),
+    "canary": ("proxy.fingerprinting:canary", ("canary_action", "canary_kind", "canary_domain", "json")),
     "service": ("proxy.service:service", ("service_action", "policy", "yes", "dry_run", "json")),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

@@ -36,10 +36,15 @@ from proxy.schema import FilterRule, Policy
 GROUP = "lockgate.filters"
 BUILT_IN = {
     "blocklist.Hosts": "addons.blocklist:Hosts",
+    "canary.Canary": "addons.canary:Canary",
     "cards.Cards": "addons.cards:Cards",
     "classify.Http": "addons.classify:Http",
+    "documents.Documents": "addons.documents:Documents",
+    "exactdata.ExactData": "addons.exactdata:ExactData",
     "external.External": "addons.external:External",
     "icap.Icap": "addons.icap:Icap",
+    "filetypes.FileTypes": "addons.filetypes:FileTypes",
+    "keywords.Keywords": "addons.keywords:Keywords",
     "secrets.Secrets": "addons.credentials:Secrets",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")

@@ -17,6 +17,10 @@ from addons.verdict import Action, BodyScanner, Verdict
 WINDOWS: Final = {"hour": "%Y-%m-%d %H:00 %z", "day": "%Y-%m-%d"}
 
 
+#: Counts the bytes of one message.
+Counter = Callable[[bytes], Verdict | None]
+
+
 @dataclass
 class Quotas:
     """A share of requests or bytes.
@@ -66,7 +70,7 @@ class Quotas:
         scan = self._scanner(flow) if flow.websocket else None
         return scan(flow.websocket.messages[-1].content) if scan and flow.websocket else None
 
-    def _scanner(self, flow: http.HTTPFlow) -> Callable[[bytes], Verdict | None] | None:
+    def _scanner(self, flow: http.HTTPFlow) -> Counter | None:
         if not self.bytes:
             return None
         subject, told = self._subject(flow), False

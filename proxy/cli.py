@@ -46,6 +46,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "lists": ("proxy.listcommand:lists", ("lists_action", "policy", "force", "json")),
     "quotas": ("proxy.quotacommand:quotas", ("state", "json")),
     "filters": ("proxy.checking:filters", ("filter_words", "json")),
+    "fingerprint": ("proxy.fingerprinting:fingerprint", (
+        "fingerprint_what", "fingerprint_source", "out", "column", "delimiter", "alone", "salt_file", "ignore",
+        "common", "json")),
+    "canary": ("proxy.fingerprinting:canary", ("canary_action", "canary_kind", "canary_domain", "json")),
     "service": ("proxy.service:service", ("service_action", "policy", "yes", "dry_run", "json")),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

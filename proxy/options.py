@@ -152,6 +152,24 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "type": (("--type",), {"metavar": "TYPE", "help": "of resource: document, script, image, xmlhttprequest ..."}),
     "requests": (("--requests",), {**_FILE, "help": "many requests: JSON lines with url, method, type ..."}),
     "paths": (("paths",), {"nargs": "+", "metavar": "FILE|DIR|-", "help": "what to scan; - is standard input"}),
+    "fingerprint_what": (("what",), {"choices": ("values", "documents"), "help": "of what"}),
+    "fingerprint_source": (("source",), {"metavar": "FILE|DIR|-", "help": "the CSV file, or the folder of documents"}),
+    "column": (("--column",), {"metavar": "NAME,...", "help": "values: the columns, as the first line names them"}),
+    "delimiter": (("--delimiter",), {"metavar": "CHAR", "help": "values: between columns; default: what the first "
+                                                                "line has most of"}),
+    "alone": (("--alone",), {"action": "store_true", "help": "values: nothing on which belong to one row; a smaller "
+                                                             "index, and no `require`"}),
+    "salt_file": (("--salt-file",), {**_FILE, "help": "values: the salt is in this file and not in the index; made if "
+                                                      "it is not there"}),
+    "ignore": (("--ignore",), {"action": "append", "default": [], "metavar": "DIR",
+                               "help": "documents: what stands in these, too, is not protected; repeatable"}),
+    "common": (("--common",), {"type": count, "default": 10, "metavar": "N",
+                               "help": "documents: nor is what stands in so many of them; default: 10"}),
+    "canary_action": (("action",), {"choices": ("new",), "help": "make one"}),
+    "canary_kind": (("--kind",), {"choices": ("aws", "token", "email", "host", "url"), "default": "aws",
+                                  "help": "what it looks like; default: aws"}),
+    "canary_domain": (("--domain",), {"default": "example.com", "metavar": "NAME",
+                                      "help": "email, host, url: a domain of yours"}),
     "follow": (("--follow", "-f"), {"action": "store_true", "help": "go on with new ones"}),
     "since": (("--since",), {"metavar": "TIME", "help": "not older than this: 90s, 10m, 2h, 3d or an ISO time"}),
     "host": (("--host",), {"help": "of this host and the names below it"}),
@@ -189,7 +207,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "every": (("--all",), {"action": "store_true", "help": "every pin"}),
     "stores": (("--stores",), {"metavar": "NAMES", "help": "system, nss; default: all that are here"}),
     "form": (("--form",), {"choices": ("pem", "der"), "default": "pem", "help": "of the exported certificate"}),
-    "out": (("--out",), {**_FILE, "help": "where to export to"}),
+    "out": (("--out",), {**_FILE, "help": "the file to write"}),
     "yes": (("--yes",), {"action": "store_true", "help": "do not ask"}),
     "dry_run": (("--dry-run",), {"action": "store_true", "help": "show the plan, change nothing"}),
 }

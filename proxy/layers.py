@@ -18,6 +18,8 @@ from mitmproxy.proxy.layers.http import (
     RegisterHttpConnection,
 )
 
+from addons.protocols import by_bytes
+from addons.verdict import label
 from proxy import http1, http2
 from proxy.session import Session
 from proxy.stream import Stream
@@ -58,6 +60,9 @@ def next_layer(session: Session, nextlayer: layer.NextLayer) -> None:
     elif context.client.alpn or nextlayer.data_server() or is_http is False:
         nextlayer.layer = Relay(context, session) if session.relays else Refused(context, session, "not HTTP")
     session.settled = nextlayer.layer is not None
+    if session.settled and not isinstance(nextlayer.layer, Http):
+        if name := by_bytes(data, nextlayer.data_server()):
+            label(session.connection, f"protocol:{name}")
 
 
 def looks_like_http(data: bytes) -> bool | None:

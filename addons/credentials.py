@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cache
 
-from addons.leaks import MOST, Finder, LeakFilter, action
+from addons.leaks import MOST, Finder, LeakFilter
 from addons.names import covers
 from addons.scan import PatternSet
 from addons.secret_rules import Rule, load
@@ -18,22 +18,19 @@ def _compiled(rules: tuple[Rule, ...]) -> PatternSet:
 
 @dataclass
 class Secrets(LeakFilter):
-    """Secrets in the URL, headers, body and WebSocket messages of requests.
+    """Secrets in the URL, the headers, and all views of bodies and WebSocket messages.
 
-    `rules` names rules or groups of them (`aws`, `github-token`); none means all.  A finding leads to `action`:
-    alert, block or kill.  Two things are no leak: a service's own key on its way to that service (a GitHub token to
-    github.com), and the Authorization and Cookie headers, unless `credentials_headers` is set.  Weak rules (JSON web
-    tokens, `password=...` and the like) see what logins and API calls carry all day, so they alert only, until `rules`
-    names them.
+    `rules` names rules or groups of them (`aws`, `github-token`); none means all.  Two things are no leak: a service's
+    own key on its way to that service (a GitHub token to github.com), and the Authorization and Cookie headers, unless
+    `credentials_headers` is set.  Weak rules (JSON web tokens, `password=...` and the like) see what logins and API
+    calls carry all day, so they alert only, until `rules` names them.
     """
 
     rules: tuple[str, ...] = ()
-    action: str = "block"
-    credentials_headers: bool = False
     _chosen: dict[str, Rule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._action = action(self.action)
+        super().__post_init__()
         known = load()
         if unknown := [name for name in self.rules if not any(rule.named_by((name,)) for rule in known)]:
             raise ValueError(f"rules: no rule or group {', '.join(map(repr, unknown))}; see `lockgate filters`")

@@ -63,12 +63,13 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Hit:
-    """A value found: absolute offsets, the index of its pattern, and its first bytes."""
+    """A value found: absolute offsets, the index of its pattern, its first bytes, and a hash that knows it again."""
 
     start: int
     pattern: int
     end: int
     head: bytes
+    mark: int = 0
 
 
 class Engine(Protocol):
@@ -272,7 +273,8 @@ class Stream:
         while (match := expression.search(text, at, stop)) and match.start() <= last - base:
             if rule.accept(match):
                 start, end = match.span(match.re.groups and 1)
-                insort(self._found, Hit(base + start, pattern, base + end, text[start : start + 8]))
+                value = text[start:end]
+                insort(self._found, Hit(base + start, pattern, base + end, value[:8], hash(value)))
             at = match.start() + 1
 
     def _due(self, horizon: int) -> list[Hit]:

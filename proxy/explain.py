@@ -171,7 +171,7 @@ async def _request(chain: Chain, asked: Asked, connection: Connection, alerts: l
     exchange.alerts.extend(alerts)
     await exchange.ask("requestheaders")
     if asked.body and exchange.decision is None:
-        _show_body(exchange, asked.body)
+        await _show_body(exchange, asked.body)
     if exchange.decision is None:
         exchange.flow.request.raw_content = asked.body
         await exchange.ask("request")
@@ -184,16 +184,16 @@ async def _request(chain: Chain, asked: Asked, connection: Connection, alerts: l
     return answer
 
 
-def _show_body(exchange: Exchange, body: bytes) -> None:
+async def _show_body(exchange: Exchange, body: bytes) -> None:
     transfer = Transfer(exchange, "")
     transfer.open_upload()
     upload = transfer.upload
     if upload is None:
         return
     for start in range(0, len(body), CHUNK):
-        if upload.feed(body[start : start + CHUNK])[1]:
+        if (await upload.show(body[start : start + CHUNK]))[1]:
             return
-    upload.end()
+    await upload.show(None)
 
 
 def _finding(finding: Any) -> dict[str, Any]:

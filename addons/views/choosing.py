@@ -3,22 +3,61 @@
 from collections.abc import Callable
 from typing import Final
 
+from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
+from addons.views.escapes import Escapes, FormEscapes
+from addons.views.multipart import ENCODED, Part, multipart
+from addons.views.office import Archive
+from addons.views.pdf import Pdf
+from addons.views.runs import Runs
 from addons.views.tree import Reader, View
+from addons.views.zips import ZIPS
+
+Make = Callable[[View], Reader]
 
 #: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
-DECLARED: Final[dict[str, Callable[[View], Reader]]] = {}
+DECLARED: Final[dict[str, Make]] = {}
+#: Readers by how the declared type begins.
+DECLARED_AS: Final[dict[str, Make]] = {"multipart/": multipart, "message/rfc822": Part}
 #: Readers by what the first bytes say.
-BY_KIND: Final[dict[str, Callable[[View], Reader]]] = {}
+BY_KIND: Final[dict[str, Make]] = {
+    "multipart/form-data": multipart,
+    "application/pdf": Pdf,
+    "application/tar": Tar,
+    **dict.fromkeys(PACKED, Packed),
+    **dict.fromkeys(UNREAD, unread),
+    **dict.fromkeys(ZIPS, Archive),
+}
+#: Kinds whose bytes are no text, and hold none that matters: they are heard as they are.
+MEDIA: Final = ("image/", "audio/", "video/", "font/", "application/wasm", "application/elf", "application/mach-o",
+                "application/java-class", "application/pe")
+FORM: Final = "application/x-www-form-urlencoded"
+
+
+def media_type(view: View) -> str:
+    """Return what a view is declared to be, without parameters, lower case."""
+    return view.declared.partition(";")[0].strip().lower()
 
 
 def known(view: View) -> bool:
     """True if what is declared says enough."""
-    return view.declared.partition(";")[0].strip().lower() in DECLARED
+    return bool(view.declared) and media_type(view) in DECLARED
 
 
 def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
     if known(view):
-        return [DECLARED[view.declared.partition(";")[0].strip().lower()](view)], False
-    made = [BY_KIND[view.kind](view)] if head and view.kind in BY_KIND else []
-    return made, True
+        return [DECLARED[media_type(view)](view)], False
+    for start, make in DECLARED_AS.items():
+        if media_type(view).startswith(start):
+            return [make(view)], True
+    if head and view.kind in BY_KIND:
+        return [BY_KIND[view.kind](view)], True
+    if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
+        return [], True
+    return texts(view), True
+
+
+def texts(view: View) -> list[Reader]:
+    """Return the readers of texts, and of what may hold some."""
+    form = view.kind == "application/form" or media_type(view) == FORM
+    return [FormEscapes(view) if form else Escapes(view), Runs(view)]

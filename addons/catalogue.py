@@ -93,7 +93,7 @@ class Catalogue:
 
 
 def load(files: Iterable[Path] = (), own: bool = True) -> Catalogue:
-    """Read catalogues; ValueError names every mistake with its file and line.  What has not changed is not read again."""
+    """Read catalogues, those that have changed; ValueError names every mistake with its file and line."""
     paths = ((OWN,) if own else ()) + tuple(files)
     return _load(tuple((path, _stamp(path)) for path in paths))
 
@@ -171,9 +171,12 @@ def mistakes(entry: Any) -> Iterator[str]:
         if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
             yield f"{key}: not a list of texts"
             return
-    checks = (("categories", _NAME.fullmatch, "no name of a category"), ("hosts", is_host, "no host name that one owner "
-              "has, in lower case"), ("ja4", _JA4.fullmatch, "no JA4 fingerprint"),
-              ("paths", lambda text: text.startswith("/"), "a path begins with /"))  # fmt: skip
+    checks = (
+        ("categories", _NAME.fullmatch, "no name of a category"),
+        ("hosts", is_host, "no host name that one owner has, in lower case"),
+        ("ja4", _JA4.fullmatch, "no JA4 fingerprint"),
+        ("paths", lambda text: text.startswith("/"), "a path begins with /"),
+    )
     for key, good, why in checks:
         yield from (f"{key}: {each!r}: {why}" for each in entry.get(key, []) if not good(each))
     if not any(entry.get(key) for key in ("hosts", "agents", "ja4")):

@@ -31,9 +31,11 @@ _SECRET_FIELD: Final = (
     rb"(?:user|login|account|current|old|new|confirm|j)?[_.-]?(?:pass(?:word|wd|phrase|code)?|pwd|passwort|kennwort|senha"
     rb"|contrasena|motdepasse|mdp|wachtwoord|haslo|parola)[_.-]?(?:1|2|hash|confirmation)?"
 )
-_FORM_LOGIN: Final = re.compile(rb"(?i)(?:^|&)(?:[\w.]{1,30}(?:%%5B|\[))?%b(?:%%5D|\])?=[^&]|(?:^|&)grant_type=" % _SECRET_FIELD)
+_FORM_LOGIN: Final = re.compile(
+    rb"(?i)(?:^|&)(?:[\w.]{1,30}(?:%%5B|\[))?%b(?:%%5D|\])?=[^&]|(?:^|&)grant_type=" % _SECRET_FIELD)
 _JSON_LOGIN: Final = re.compile(rb'(?i)"(?:%b|grant_type)"\s{0,4}:\s{0,4}"' % _SECRET_FIELD)
-_DISPOSITION: Final = re.compile(rb"(?i)content-disposition:([^\r\n]{0,600})\r\n(?:content-type:\s{0,4}([^\r\n;]{0,100}))?")
+_DISPOSITION: Final = re.compile(
+    rb"(?i)content-disposition:([^\r\n]{0,600})\r\n(?:content-type:\s{0,4}([^\r\n;]{0,100}))?")
 
 
 def told(head: bytes, kind: str, graphql: bool) -> Names:

@@ -9,11 +9,11 @@ ENOUGH: Final = 64
 #: IANA, "TLS ALPN Protocol IDs", where they are of other protocols than HTTP.
 ALPN: Final = {
     "acme-tls/1": "acme", "dot": "dns", "doq": "dns", "ftp": "ftp", "imap": "imap", "pop3": "pop3", "irc": "irc",
-    "managesieve": "sieve", "mqtt": "mqtt", "nntp": "nntp", "nnsp": "nntp", "ntske/1": "ntp", "postgresql": "postgresql",
+    "managesieve": "sieve", "mqtt": "mqtt", "nntp": "nntp", "nnsp": "nntp", "ntske/1": "ntp", "smtp": "smtp",
     "radius/1.0": "radius", "radius/1.1": "radius", "sip/2": "sip", "smb": "smb", "stun.turn": "stun",
     "stun.nat-discovery": "stun", "sunrpc": "rpc", "tds/8.0": "tds", "webrtc": "webrtc", "c-webrtc": "webrtc",
     "xmpp-client": "xmpp", "xmpp-server": "xmpp", "coap": "coap", "co": "coap", "amqp": "amqp",
-    "x-amzn-mqtt-ca": "mqtt", "netlog": "nomad", "smtp": "smtp",
+    "x-amzn-mqtt-ca": "mqtt", "postgresql": "postgresql",
 }  # fmt: skip
 #: IANA, "Service Name and Transport Protocol Port Number Registry": what is behind a port mostly, and no proof.
 PORTS: Final = {

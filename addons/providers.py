@@ -31,7 +31,8 @@ HOSTS: Final = {
     "chatgpt-web": ("chatgpt.com", "chat.openai.com"), "claude-web": ("claude.ai", "claude.com"),
     "gemini-web": ("gemini.google.com",), "copilot-web": ("copilot.microsoft.com", "sydney.bing.com"),
     "perplexity-web": ("perplexity.ai",), "deepseek-web": ("chat.deepseek.com",), "grok-web": ("grok.com",),
-    "mistral-web": ("chat.mistral.ai",), "huggingface-web": ("huggingface.co",), "duck-ai-web": ("duckduckgo.com", "duck.ai"),
+    "mistral-web": ("chat.mistral.ai",), "huggingface-web": ("huggingface.co",),
+    "duck-ai-web": ("duckduckgo.com", "duck.ai"),
     "poe-web": ("poe.com",), "kimi-web": ("kimi.com",), "qwen-web": ("chat.qwen.ai",), "meta-web": ("meta.ai",),
     "cursor": ("cursor.sh", "cursor.com"),
 }  # fmt: skip
@@ -60,7 +61,7 @@ _FORMS: Final = (
     ("ollama", "embedding", r"/api/(?:embed|embeddings)"),
     ("chatgpt-web", "prompt", r"/backend-(?:api|anon)/(?:f/)?conversation"),
     ("claude-web", "prompt", r"/chat_conversations/[^/]+/(?:retry_)?completion"),
-    ("gemini-web", "prompt", r"/(?:assistant\.lamda\.)?bardfrontendservice/streamgenerate|/_/bardchatui/.*streamgenerate"),
+    ("gemini-web", "prompt", r"/[\w.]*bardfrontendservice/streamgenerate"),
     ("copilot-web", "prompt", r"/c/api/(?:chat|conversations)|/sydney/chathub"),
     ("perplexity-web", "prompt", r"/rest/sse/perplexity_ask"),
     ("grok-web", "prompt", r"/rest/app-chat/conversations/(?:new|[^/]+/responses)"),

@@ -38,8 +38,10 @@ BUILT_IN = {
     "blocklist.Hosts": "addons.blocklist:Hosts",
     "cards.Cards": "addons.cards:Cards",
     "classify.Http": "addons.classify:Http",
+    "classify.Labels": "addons.labelled:Labels",
     "external.External": "addons.external:External",
     "icap.Icap": "addons.icap:Icap",
+    "llm.Prompts": "addons.llm:Prompts",
     "secrets.Secrets": "addons.credentials:Secrets",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")

@@ -72,7 +72,7 @@ def test_a_users_catalogue_adds_and_replaces(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, text: str, said: str) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(text)
-    with pytest.raises(ValueError, match="mine.yaml") as caught:
+    with pytest.raises(ValueError, match=r"mine\.yaml") as caught:
         load([mine])
     assert said in str(caught.value)
 

@@ -7,10 +7,16 @@ from addons import llm_views
 from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.escapes import Escapes, FormEscapes
+from addons.views.grpc import TYPES, Grpc
+from addons.views.guesses import guesses
 from addons.views.multipart import ENCODED, Part, multipart
 from addons.views.office import Archive
+from addons.views.oldoffice import Ole, Rtf
 from addons.views.pdf import Pdf
+from addons.views.protobuf import TYPES as PROTOBUF
+from addons.views.protobuf import Protobuf
 from addons.views.runs import Runs
+from addons.views.sse import Events
 from addons.views.tree import Reader, View
 from addons.views.zips import ZIPS
 
@@ -18,7 +24,10 @@ Make = Callable[[View], Reader]
 
 #: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
 DECLARED: Final[dict[str, Make]] = {
-    AWS: llm_views.Frames, **dict.fromkeys(LINES, llm_views.Lines),
+    **dict.fromkeys(TYPES, Grpc),
+    "text/event-stream": Events,
+    AWS: llm_views.Frames,
+    **dict.fromkeys(LINES, llm_views.Lines),
 }
 #: Readers by how the declared type begins.
 DECLARED_AS: Final[dict[str, Make]] = {"multipart/": multipart, "message/rfc822": Part}
@@ -26,6 +35,8 @@ DECLARED_AS: Final[dict[str, Make]] = {"multipart/": multipart, "message/rfc822"
 BY_KIND: Final[dict[str, Make]] = {
     "multipart/form-data": multipart,
     "application/pdf": Pdf,
+    "application/ole": Ole,
+    "application/rtf": Rtf,
     "application/tar": Tar,
     **dict.fromkeys(PACKED, Packed),
     **dict.fromkeys(UNREAD, unread),
@@ -56,9 +67,14 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
             return [make(view)], True
     if head and view.kind in BY_KIND:
         return [BY_KIND[view.kind](view)], True
+    made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
     if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
-        return [], True
-    return [*texts(view), *llm_views.readers(view, head)], True
+DECLARED: Final[dict[str, Make]] = {
+    **dict.fromkeys(TYPES, Grpc),
+    "text/event-stream": Events,
+    AWS: llm_views.Frames,
+    **dict.fromkeys(LINES, llm_views.Lines),
+}
 
 
 def texts(view: View) -> list[Reader]:

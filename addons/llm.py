@@ -9,6 +9,7 @@ from typing import Final
 from mitmproxy import http
 
 from addons import providers
+from addons.decode import Unscannable
 from addons.deltas import Answer
 from addons.json_strings import Sink, Strings
 from addons.leaks import asked
@@ -211,12 +212,21 @@ class _Response:
     def __init__(self, rules: Prompts, flow: http.HTTPFlow) -> None:
         self._rules, self._flow = rules, flow
         declared = flow.response.headers.get("content-type", "") if flow.response else ""
+        self._unread = False
         self._answer = Answer(declared, lambda _channel, _piece: None, self._called)
         self._verdict: Verdict | None = None
 
     def scan(self, data: bytes) -> Verdict | None:
-        if data:                            # b"" may be the end of one event only
-            self._answer.feed(data)
+        if self._unread:
+            return DONE
+        try:
+            if data:                        # b"" may be the end of one event only
+                self._answer.feed(data)
+        except Unscannable as error:
+            self._unread = True
+            label(self._flow, "op:llm:unreadable")
+            if self._rules.tools:
+                self._verdict = self._verdict or block(f"the answer cannot be read: {error}")
         said, self._verdict = self._verdict, None
         return said
 

@@ -69,12 +69,8 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
         return [BY_KIND[view.kind](view)], True
     made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
     if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
-DECLARED: Final[dict[str, Make]] = {
-    **dict.fromkeys(TYPES, Grpc),
-    "text/event-stream": Events,
-    AWS: llm_views.Frames,
-    **dict.fromkeys(LINES, llm_views.Lines),
-}
+        return made, True
+    return [*made, *texts(view), *llm_views.readers(view, head)], True
 
 
 def texts(view: View) -> list[Reader]:

@@ -17,7 +17,9 @@ import yaml
 
 OWN: Final = Path(__file__).with_name("catalogue.yaml")
 #: What is known of an application is more than what a client says of itself, or what its TLS library looks like.
-AGENT_CONFIDENCE, JA4_CONFIDENCE = 0.7, 0.5
+AGENT_CONFIDENCE, CERTIFICATE_CONFIDENCE, JA4_CONFIDENCE = 0.7, 0.6, 0.5
+#: Names of a certificate beyond which it is many owners', as those of content delivery networks are.
+MOST_NAMES: Final = 20
 #: Hosts whose entries are remembered: the working set of a busy computer.
 _REMEMBERED: Final = 4096
 #: Bytes of a file.  A user's list of 100 000 hosts has 3 MiB, and takes some seconds.
@@ -87,6 +89,11 @@ class Catalogue:
         """Return the labels of a User-Agent."""
         found = self._agent.search(agent[:512]) if self._agent is not None else None
         return self.agents[found[0].lower()].labels if found else ()
+
+    def of_names(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the labels of a certificate's names, if those that are known are all of one application."""
+        found = {labels for name in names if (labels := self.of(name.removeprefix("*.").lower()))}
+        return found.pop() if len(found) == 1 else ()
 
     def of_ja4(self, ja4: str | None) -> tuple[str, ...]:
         return self.ja4[ja4].labels if ja4 in self.ja4 else ()

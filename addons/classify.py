@@ -6,10 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from mitmproxy import http
+from mitmproxy.certs import Cert
 
 from addons import opening, operation, providers
-from addons.catalogue import AGENT_CONFIDENCE, JA4_CONFIDENCE, Catalogue, load
+from addons.catalogue import AGENT_CONFIDENCE, CERTIFICATE_CONFIDENCE, JA4_CONFIDENCE, MOST_NAMES, Catalogue, load
 from addons.connection import Connection
 from addons.names import host_of
 from addons.operation import File, Names, Operation
@@ -19,7 +21,7 @@ from addons.verdict import DONE, BodyScanner, Verdict, label, labels
 
 #: A body of this size, or one whose end is not known beforehand, is a transfer and not an answer.
 LARGE: Final = 1024 * 1024
-#: User-Agents whose labels are remembered.
+#: User-Agents, and connections by certificate, whose labels are remembered.
 _REMEMBERED: Final = 256
 
 Headers = dict[bytes, bytes]
@@ -62,6 +64,7 @@ class Http:
 
     def __post_init__(self) -> None:
         self._known = load(Path(path) for path in self.catalogue)
+        self._by_connection: dict[str, tuple[str, ...]] = {}
         self._agent = lru_cache(_REMEMBERED)(self._known.of_agent)
 
     @property
@@ -104,9 +107,29 @@ class Http:
         if uploads or "protocol:websocket" in names:
             _by_type(flow, headers, known)
             providers.recognise(flow, host, parts)
-        if not known and (agent := headers.get(b"user-agent")):
+        if not known:
+            self._guess(flow, headers)
+
+    def _guess(self, flow: http.HTTPFlow, headers: Headers) -> None:
+        """The host is not known: what the client says of itself, and the origin's certificate, may tell."""
+        if agent := headers.get(b"user-agent"):
             for name in self._agent(agent):
                 label(flow, name, AGENT_CONFIDENCE)
+        if chain := flow.server_conn.certificate_list:
+            for name in self._certified(flow.server_conn.id, chain[0]):
+                label(flow, name, CERTIFICATE_CONFIDENCE)
+
+    def _of_certificate(self, leaf: Cert) -> tuple[str, ...]:
+        names = [str(each.value) for each in leaf.altnames if isinstance(each, x509.DNSName)]
+        return self._known.of_names(names) if len(names) <= MOST_NAMES else ()
+
+    def _certified(self, connection: str, leaf: Cert) -> tuple[str, ...]:
+        """Look at a connection's certificate once: to take one apart takes as long as ten requests."""
+        if (found := self._by_connection.get(connection)) is None:
+            if len(self._by_connection) >= _REMEMBERED:
+                self._by_connection.clear()
+            found = self._by_connection[connection] = self._of_certificate(leaf)
+        return found
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if flow.response is None:

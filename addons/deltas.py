@@ -29,7 +29,8 @@ _INDEXES: Final = ("index", "output_index", "content_index", "contentBlockIndex"
 _REPEATS: Final = (".done", ".completed", ".incomplete")
 #: Types of what calls a tool, and keys beside its name.
 _CALLS: Final = frozenset({
-    "custom_tool_call", "function", "function_call", "mcp_call", "mcp_tool_use", "server_tool_use", "tool_call", "tool_use",
+    "custom_tool_call", "function", "function_call", "mcp_call", "mcp_tool_use", "server_tool_use", "tool_call",
+    "tool_use",
 })  # fmt: skip
 _ARGUMENTS: Final = ("arguments", "args", "input", "parameters", "toolUseId")
 #: In an answer that is one JSON text: where the name of a called tool stands.

@@ -23,7 +23,9 @@ MIN_TOKENS, BYTES_A_TOKEN = 2048, 4
 #: Bytes of a key that count, and of a role.
 MAX_KEY: Final = 128
 #: Keys of what describes data and holds none: what is inside is passed over.
-SCHEMAS: Final = frozenset({"inputSchema", "input_schema", "json_schema", "parameters", "parametersJsonSchema", "schema"})
+SCHEMAS: Final = frozenset({
+    "inputSchema", "input_schema", "json_schema", "parameters", "parametersJsonSchema", "schema",
+})  # fmt: skip
 
 _GAP: Final = re.compile(rb'[^"\[\]{}]*+').match
 _OVER: Final = re.compile(rb'[^"\[\]{}]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"\[\]{}]*+)*+', re.DOTALL).match

@@ -1,9 +1,14 @@
 """Every request gets labels; classifying decides nothing and costs little."""
 
+import datetime
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy import http
+from mitmproxy.certs import Cert
 
 from addons.classify import Http
 from addons.connection import Connection
@@ -163,6 +168,22 @@ def test_an_upload_and_a_download_are_named() -> None:
     flow.response.headers["content-disposition"] = "attachment; filename=a.zip; filename*=UTF-8''%e2%82%ac.zip"
     Http().responseheaders(flow)
     assert operation(flow).downloads[0].name == "\u20ac.zip"
+
+
+@pytest.mark.parametrize(
+    ("names", "app"),
+    [(["*.github.com", "x.example"], True), (["github.com", "slack.com"], False), (["x.example"], False),
+     (["github.com", *(f"h{n}.example" for n in range(30))], False)],
+)  # fmt: skip
+def test_a_certificate_tells_whose_an_unknown_host_is(names: list[str], app: bool) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = x509.CertificateBuilder(
+        x509.Name([]), x509.Name([]), key.public_key(), 1, datetime.datetime(2026, 1, 1), datetime.datetime(2036, 1, 1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+    flow = request(host="192.0.2.9", method="GET")
+    flow.server_conn.certificate_list = [Cert(made.sign(key, hashes.SHA256()))]
+    Http().requestheaders(flow)
+    assert confidence(flow, "app:github") == (0.6 if app else 0)
 
 
 def test_a_connection_gets_labels_before_it_is_dialled() -> None:

@@ -112,6 +112,19 @@ _PAIRS: Final = rb"(?:\0{1,7}[\t\n\r -~])"
 _LONG: Final = 1024
 #: The beginning of a string that is too short yet.
 _PART: Final = 48
+_BEGINNING: Final = re.compile(_PAIRS + rb"{0,5}\0{0,7}\Z")
+_CLASSES: Final = bytes(ord("0") if c == 0 else ord("x") if 32 <= c < 127 or c in b"\t\n\r" else 32 for c in range(256))
+
+
+def _wide(text: bytes) -> bool:
+    """True if strings may be here; a regular expression alone would take its time with zeros."""
+    classes = text.translate(_CLASSES)
+    return any((b"0" * zeros + b"x") * 3 in classes for zeros in (1, 3, 7))
+
+
+def _without_beginning(text: bytes) -> bytes:
+    begun = _BEGINNING.search(text, max(0, len(text) - _PART))
+    return text[: begun.start()] if begun else text
 
 
 class WideStrings(Unwriter):
@@ -124,24 +137,22 @@ class WideStrings(Unwriter):
     step = "wide"
     _form = re.compile(b"(" + _PAIRS + b"{6,})")
     _more = re.compile(_PAIRS + b"+")
-    _part = re.compile(_PAIRS + rb"{0,5}\0{0,7}\Z")
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._within = False
 
     def parts(self, text: bytes, last: bool) -> list[bytes]:
-        if 0 not in text:
+        if 0 not in text or not (self._within or _wide(text)):
             self._within = False
-            return [text]
+            return [text] if last else [_without_beginning(text)]
         head: list[bytes] = []
         if self._within and (more := self._more.match(text)):
             head, text = [b"", more[0]], text[more.end() :]
         parts = head + self._form.split(text)
         within, self._within = self._within, False
         if not last:
-            if begun := self._part.search(parts[-1], max(0, len(parts[-1]) - _PART)):
-                parts[-1] = parts[-1][: begun.start()]
+            parts[-1] = _without_beginning(parts[-1])
             if len(parts) > 1 and not parts[-1]:
                 if len(parts[-2]) < _LONG:
                     self._within = within and len(parts) == 3

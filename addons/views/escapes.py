@@ -16,8 +16,8 @@ from addons.views.tree import View
 
 _HEX: Final = rb"[0-9A-Fa-f]"
 #: What C, JavaScript, JSON, Python and shells write with a backslash (RFC 8259, 7; ECMA-262, 12.9.4).
-_SLASHED: Final = (rb"\\(?:u[dD][89abAB]H{2}\\u[dD][c-fC-F]H{2}|uH{4}|u\{H{1,6}\}|xH{2}|U000[01]H{4}"
-                   rb"|[0-3][0-7]{2}|[\"'\\/bfnrtv0]|\r?\n)")
+_SLASHED: Final = (rb"\\(?:[\"'\\/bfnrtv]|u[dD][89abAB]H{2}\\u[dD][c-fC-F]H{2}|uH{4}|u\{H{1,6}\}|xH{2}|U000[01]H{4}"
+                   rb"|[0-3][0-7]{2}|0|\r?\n)")
 #: RFC 3986, 2.1, and what JavaScript's escape() writes.
 _PERCENT: Final = rb"%(?:H{2}|uH{4})"
 #: HTML, 13.5 "Named character references", of which the longest has 33 characters; XML's are among them.

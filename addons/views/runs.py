@@ -95,6 +95,8 @@ def _whole(digits: re.Pattern[bytes], run: bytes, at: int) -> bytes:
 def sense(run: bytes) -> int:
     """Return where in a run base64 of ASCII text begins, -1 if it holds none.  What begins where the run does is more
     likely than what does not: in a long run of anything, a few groups look like text at some place."""
+    if not _TEXT.search(run):
+        return -1
     found = -1
     for text in _TEXT.finditer(run):
         at = text.start()
@@ -107,7 +109,7 @@ def sense(run: bytes) -> int:
 
 def zeros_from(run: bytes) -> int:
     """Return which of the first four characters base64 of something with UTF-16 begins at, -1 if it is nothing such."""
-    if run.count(b"A") < len(run) // ZEROS:
+    if run.count(b"A") < len(run) // (ZEROS if len(run) >= ANYTHING else 4):
         return -1
     zeros = [decoded(run[at:]).count(0) for at in range(4)]
     return zeros.index(max(zeros)) if max(zeros) >= len(run) * 3 // 4 // ZEROS else -1
@@ -129,7 +131,7 @@ class Runs(TextReader):
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        self._text = {step: Excerpt(view, step) for step in ("base64", "base32", "hex")}
+        self._text = {step: Excerpt(view, step, whole=True) for step in ("base64", "base32", "hex")}
         self._long: _Long | None = None
 
     def read(self, text: bytes, last: bool) -> int:

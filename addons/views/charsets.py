@@ -18,6 +18,7 @@ _MARKS: Final = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-
 _SINGLE: Final = re.compile(r"iso8859|latin|cp125\d|koi8|mac-|cp(?:437|850|852|855|858|860|862|866)|tis-620")
 #: Charsets of several bytes, and UTF-7.
 _SEVERAL: Final = re.compile(r"shift_jis|cp932|euc|gb|big5|iso2022|hz|cp949|johab|utf-7|utf-16|utf-32")
+_CONTROL: Final = bytes((*range(9), *range(0x0E, 0x20), *range(0x7F, 0xA0)))
 #: Bytes that tell a charset by their zeros.
 _FEW: Final = 8
 
@@ -51,11 +52,16 @@ def shown_charset(head: bytes) -> str:
     if zeros[0] == zeros[1] == quarter and not zeros[3]:
         return "utf-32-be"
     even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
-    if odd > quarter and even * 10 <= odd:
+    if odd > quarter and even * 10 <= odd and _is_text(head[::2]):
         return "utf-16-le"
-    if even > quarter and odd * 10 <= even:
+    if even > quarter and odd * 10 <= even and _is_text(head[1::2]):
         return "utf-16-be"
     return ""
+
+
+def _is_text(head: bytes) -> bool:
+    """True if hardly a byte is no character: else it is data with strings in it, and those are at any place."""
+    return len(head) - len(head.translate(None, _CONTROL)) <= len(head) // 16
 
 
 class Charset:

@@ -145,27 +145,28 @@ class Unwriter(TextReader):
         taken = sum(map(len, parts))
         written = parts[1::2]
         values = self.values(written)
-        if any(map(eq, values, written)):
+        if b"&" in text and any(map(eq, values, written)):      # only names of characters can be unknown
             parts, values = _without_vain(parts, values)
             written = parts[1::2]
         if len(parts) == 1:
             self._plain(parts[0], self.at)
         else:
             parts[1::2] = values
-            self._tell(parts, written)
+            self._tell(parts, written, self.at + taken - len(parts[-1]))
         return taken
 
-    def _tell(self, parts: list[bytes], written: list[bytes]) -> None:
-        """Tell parts, in which values stand in place of what is written."""
+    def _tell(self, parts: list[bytes], written: list[bytes], end: int) -> None:
+        """Tell parts, in which values stand in place of what is written; the last begins at `end`."""
         place, start = self.at, 0
         # Almost always it is one block: what is far apart is rare.
         if max(map(len, parts[2:-1:2]), default=0) > 2 * self._near:
             for i in range(2, len(parts) - 1, 2):
                 if len(parts[i]) > 2 * self._near:
-                    place = self._block(parts[start:i], written[start // 2 : i // 2], place)
-                    start = i
-        place = self._block(parts[start:-1], written[start // 2 :], place)
-        self._plain(parts[-1], place)
+                    stop = place + sum(map(len, parts[start:i:2])) + sum(map(len, written[start // 2 : i // 2]))
+                    self._block(parts[start:i], place, stop)
+                    place, start = stop, i
+        self._block(parts[start:-1], place, end)
+        self._plain(parts[-1], end)
 
     def pause(self) -> None:
         super().pause()
@@ -175,14 +176,13 @@ class Unwriter(TextReader):
         super().end()
         self._out.end()
 
-    def _block(self, parts: list[bytes], written: list[bytes], place: int) -> int:
-        """Tell parts, of which the first stands for itself and may be long; return the place behind them."""
+    def _block(self, parts: list[bytes], place: int, end: int) -> None:
+        """Tell parts, of which the first stands for itself and may be long, from one place to another."""
         self._plain(parts[0], place)
         place += len(parts[0])
-        self._end = place + sum(map(len, parts[2::2])) + sum(map(len, written))
-        self._out.tell(self._before + b"".join(parts[1:]), place - len(self._before), self._end)
+        self._end = end
+        self._out.tell(self._before + b"".join(parts[1:]), place - len(self._before), end)
         self._before = b""
-        return self._end
 
     def _plain(self, text: bytes, place: int) -> None:
         """Tell what is near the last, and remember the end of the rest."""

@@ -86,8 +86,10 @@ class Runs(TextReader):
                 if self._long is not None:
                     return self._passed(start)
             else:
-                self._judge(text[begin:end], self.at + begin, self.at + end)
-                start = end
+                run, start = text[begin:end], end
+                # A word or a number: some letter of the base64 of any text is a capital, and too short for the others.
+                if end - begin >= SHORT_HEX or not (run.islower() or run.isdigit()):
+                    self._judge(run, self.at + begin, self.at + end)
         if last:
             return self._passed(len(text))
         return self._passed(max(start, classes.rfind(b" ") + 1, len(text) - LONG))

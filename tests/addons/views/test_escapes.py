@@ -33,6 +33,10 @@ def test_plus_is_a_space_in_forms_only():
     assert unescaped(b"a+b&c=d%2B") == [b"a+b&c=d+"]
 
 
+def test_many_spaces():
+    assert unescaped(b"a=b" + b"+" * 30_000 + b"c&d=e", "application/x-www-form-urlencoded") == [b"a=b" + b" " * 30_000 + b"c&d=e"]
+
+
 def test_only_what_is_near_is_copied():
     words = b"word " * 2000
     (text,) = unescaped(words + b"%41" + words + b"%42" + words)

@@ -43,8 +43,9 @@ _NUMBERS: Final = re.compile(
     re.DOTALL)
 _STRING: Final = re.compile(_tags(2) + rb"([\x80-\xff]{0,4}+[\x00-\x7f])")
 _TEXT: Final = bytes({9, 10, 13, *range(32, 127), *range(128, 256)})
-#: Printable characters, of which the first ones may be a length.
-_RUN: Final = re.compile(rb"[\x20-\x7e]{7,}+")
+#: Printable characters are 1 and others 0, and so many of them are looked at: the first may be a length.
+_PRINTABLE: Final = bytes(32 <= byte < 127 for byte in range(256))
+_RUN: Final = b"\1" * 7
 #: Of a run that goes on into the next piece, as much is kept.
 _MAX_RUN: Final = 256
 #: Places of a run that are tried for a length: three strings behind one another, by all readings of their tags.
@@ -191,17 +192,16 @@ class Lengths(Strings):
     def take(self, data: bytes) -> None:
         since = max(0, self.view.read - len(self._rest))
         text = self._rest + data
-        self._rest = b""
+        mask = text.translate(_PRINTABLE)
         found: list[bytes] = []
-        for match in _RUN.finditer(text):
-            start, end = match.span()
-            if end == len(text) and end - start < _MAX_RUN:
-                self._rest = text[start:]
+        end = 0
+        while (start := mask.find(_RUN, end)) >= 0:
+            end = mask.find(b"\0", start)
+            if end < 0 and len(text) - start < _MAX_RUN:
                 break
-            found.extend(lengths(match[0]))
-        else:
-            tail = re.compile(rb"[\x20-\x7e]{1,6}\Z").search(text, max(0, len(text) - 6))
-            self._rest = tail[0] if tail else b""
+            end = len(text) if end < 0 else end
+            found.extend(lengths(text[start:end]))
+        self._rest = text[start:] if start >= 0 else text[max(end, len(text) - len(_RUN) + 1) :]
         self.say(found, since)
         self.still(len(data), bool(found))
 

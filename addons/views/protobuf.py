@@ -188,22 +188,29 @@ class Lengths(Strings):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._rest = b""
+        self._long = False      # a run whose beginning was looked at goes on
 
     def take(self, data: bytes) -> None:
         since = max(0, self.view.read - len(self._rest))
         text = self._rest + data
         mask = text.translate(_PRINTABLE)
         found: list[bytes] = []
-        end = 0
+        end = self._behind(mask) if self._long else 0
         while (start := mask.find(_RUN, end)) >= 0:
-            end = mask.find(b"\0", start)
-            if end < 0 and len(text) - start < _MAX_RUN:
+            end = self._behind(mask, start)
+            if self._long and len(text) - start < _MAX_RUN:
+                self._long = False
                 break
-            end = len(text) if end < 0 else end
-            found.extend(lengths(text[start:end]))
+            found.extend(lengths(text[start : min(end, start + _MAX_RUN)]))
         self._rest = text[start:] if start >= 0 else text[max(end, len(text) - len(_RUN) + 1) :]
         self.say(found, since)
         self.still(len(data), bool(found))
+
+    def _behind(self, mask: bytes, start: int = 0) -> int:
+        """Return where a run ends, and note if that is not in sight."""
+        end = mask.find(b"\0", start)
+        self._long = end < 0
+        return len(mask) if self._long else end
 
     def finish(self) -> None:
         if len(self._rest) > SHORT:

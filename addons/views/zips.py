@@ -166,6 +166,8 @@ class Zip(Container):
             self._pass(data)
         except _Corrupt as error:
             self.refuse(str(error))
+            if self._left < 0:      # where it ends is unknown: look for the next entry in what was taken for its data
+                self._buffer, self._at = data + self._buffer, self._at - len(data)
             self._step = self._skip if self._left > 0 else self._gap
             return True
         if self._stream.ended:

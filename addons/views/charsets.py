@@ -31,6 +31,7 @@ def declared_charset(declared: str) -> str:
         name = codecs.lookup(found[1]).name
     except (LookupError, ValueError):
         return ""
+    name = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(name, name)   # without a mark (Encoding standard, 4.2)
     return name if _SINGLE.match(name) or _SEVERAL.match(name) else ""
 
 
@@ -50,9 +51,9 @@ def shown_charset(head: bytes) -> str:
     if zeros[0] == zeros[1] == quarter and not zeros[3]:
         return "utf-32-be"
     even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
-    if odd > quarter and not even:
+    if odd > quarter and even * 10 <= odd:
         return "utf-16-le"
-    if even > quarter and not odd:
+    if even > quarter and odd * 10 <= even:
         return "utf-16-be"
     return ""
 
@@ -105,9 +106,12 @@ def charset_reader(view: View, name: str) -> Charset | SingleBytes:
     return SingleBytes(view, name) if _SINGLE.match(name) else Charset(view, name)
 
 
-_PAIRS: Final = rb"(?:\0{1,3}[\t\n\r -~])"
+#: A character of ASCII after zeros, of which there are more where a charset is taken for another.
+_PAIRS: Final = rb"(?:\0{1,7}[\t\n\r -~])"
 #: Longer strings are told before they end.
 _LONG: Final = 1024
+#: The beginning of a string that is too short yet.
+_PART: Final = 48
 
 
 class WideStrings(Unwriter):
@@ -120,7 +124,7 @@ class WideStrings(Unwriter):
     step = "wide"
     _form = re.compile(b"(" + _PAIRS + b"{6,})")
     _more = re.compile(_PAIRS + b"+")
-    _part = re.compile(_PAIRS + rb"{0,5}\0{0,3}\Z")
+    _part = re.compile(_PAIRS + rb"{0,5}\0{0,7}\Z")
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
@@ -136,7 +140,7 @@ class WideStrings(Unwriter):
         parts = head + self._form.split(text)
         within, self._within = self._within, False
         if not last:
-            if begun := self._part.search(parts[-1], max(0, len(parts[-1]) - 24)):
+            if begun := self._part.search(parts[-1], max(0, len(parts[-1]) - _PART)):
                 parts[-1] = parts[-1][: begun.start()]
             if len(parts) > 1 and not parts[-1]:
                 if len(parts[-2]) < _LONG:

@@ -41,8 +41,6 @@ BY_KIND: Final[dict[str, Make]] = {
 #: Kinds whose bytes are no text, and hold none that matters: they are heard as they are.
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "application/wasm", "application/elf", "application/mach-o",
                 "application/java-class", "application/pe")
-#: Kinds that hold texts in UTF-16 at any place.
-BINARY: Final = ("data", "application/ole", "application/sqlite")
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -79,6 +77,6 @@ def texts(view: View, head: bytes) -> list[Reader]:
     readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view), Quoted(view)]
     if view.text_depth < MAX_TEXT_DEPTH and (charset := shown_charset(head) or declared_charset(view.declared)):
         readers.append(charset_reader(view, charset))
-    elif view.kind in BINARY:
+    else:
         readers.append(WideStrings(view))
     return readers

@@ -21,7 +21,7 @@ _SLASHED: Final = (rb"\\(?:u[dD][89abAB]H{2}\\u[dD][c-fC-F]H{2}|uH{4}|u\{H{1,6}\
 #: RFC 3986, 2.1, and what JavaScript's escape() writes.
 _PERCENT: Final = rb"%(?:H{2}|uH{4})"
 #: HTML, 13.5 "Named character references", of which the longest has 33 characters; XML's are among them.
-_ENTITY: Final = rb"&(?:#[0-9]{1,7};?|#[xX]H{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};)"
+_ENTITY: Final = rb"&(?:#(?:[0-9]{1,7}+|[xX]H{1,6}+)(?:;|(?!\]\]))|[A-Za-z][A-Za-z0-9]{1,31};)"
 #: Where a text goes on in another section (XML 1.0, 2.7).
 _CDATA: Final = rb"\]\]><!\[CDATA\["
 _PLUS: Final = rb"\+"

@@ -32,6 +32,9 @@ class Excerpt:
 
     def tell(self, data: bytes, since: int, until: int) -> None:
         """Give what the bytes from one place to another stand for.  What does not touch gets a border between."""
+        if not data:
+            self._told = max(self._told, until) if since <= self._told else self._told
+            return
         if self._out is None:
             self._since = since
             if self._view.text_depth >= MAX_TEXT_DEPTH:

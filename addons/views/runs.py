@@ -20,6 +20,10 @@ from addons.views.tree import View
 SHORT: Final = 14
 #: The same in hexadecimal digits: 11 bytes are a social security number.
 SHORT_HEX: Final = 22
+#: At least one of so many bytes is 0 where UTF-16 is somewhere.
+ZEROS: Final = 12
+#: A run of so many characters is no name: it is decoded whatever it holds.
+ANYTHING: Final = 256
 #: A run that is still going on after so many characters is decoded as it comes.
 LONG: Final = 2048
 #: Characters of a group that may still be there when the next come, with the break of a line.
@@ -39,32 +43,30 @@ _BREAK_PART: Final = re.compile(rb"\r?(?:\n[ \t]?)?\Z")
 _ANY: Final = rb"[A-Za-z0-9+/_-]"
 #: Three bytes of ASCII text: of the first the upper six bits, the lower two and the upper four of the second ...
 _GROUP: Final = rb"[CDI-Za-f][AC-HQS-Xgi-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589]" + _ANY
-#: The same of UTF-16, little or big endian: every other byte is 0, so groups come in pairs.
-_WIDE: Final = rb"[I-Za-f][AQgw][AB]" + _ANY + rb"A[C-H][AEIMQUYcgkosw048]A"
 #: Five bytes of ASCII text in base32.
 _GROUP32: Final = rb"[E-P][ABEFIJMNQRUVYZ45][A-Z2-7][C-HS-X][ACEGIKMOQSUWY246][I-Z2-7][BCDJKLRSTZ23][A-Z2-7]"
 _TEXT: Final = re.compile(_GROUP * 3)
+_MUCH_TEXT: Final = re.compile(_GROUP * 6)
 _TEXT32: Final = re.compile(_GROUP32 * 2)
-_WIDE_TEXT: Final = re.compile(_WIDE * 2)
 #: A byte of ASCII text in hexadecimal, often enough to be no hash.
 _HEX_TEXT: Final = re.compile(rb"(?:[2-7][0-9a-fA-F]){11}")
 _HEX: Final = b"0123456789abcdefABCDEF"
 _HEXES: Final = re.compile(rb"[0-9a-fA-F]+")
 _DIGITS32: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _NOT_32: Final = b"abcdefghijklmnopqrstuvwxyz0189+/-_"
-_BASE32: Final = re.compile(rb"[A-Z2-7]+")
 _NOT_HEX: Final = b"GHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz+/-_"
 _UNPRINTABLE: Final = bytes(c for c in range(0x20) if c not in b"\t\n\r") + b"\x7f"
 
 
-def _prefixes() -> re.Pattern[bytes]:
-    """Base64 of the first bytes of what holds something, as far as they fill characters."""
+def _magics() -> list[bytes]:
+    """Return the first bytes of what holds something."""
     kinds = ("application/", "text/pem")
-    magics = [magic for kind, at, magic in SIGNATURES if not at and kind.startswith(kinds) and len(magic) > 1]
-    return re.compile(b"|".join(re.escape(base64.b64encode(m)[: len(m) * 8 // 6]) for m in magics))
+    return [magic for kind, at, magic in SIGNATURES if not at and kind.startswith(kinds) and len(magic) > 1]
 
 
-_MAGIC: Final = _prefixes()
+#: What of these fills characters.
+_MAGIC: Final = re.compile(b"|".join(re.escape(base64.b64encode(m)[: len(m) * 8 // 6]) for m in _magics()))
+_HEX_MAGIC: Final = re.compile(b"(?i)" + b"|".join(m.hex().encode() for m in _magics() if len(m) > 2))
 
 
 def decoded(run: bytes) -> bytes:
@@ -90,8 +92,34 @@ def _whole(digits: re.Pattern[bytes], run: bytes, at: int) -> bytes:
     return match[0] if match else b""
 
 
-def _narrow(value: bytes) -> bytes:
-    """Return UTF-16, of either order, as UTF-8."""
+def sense(run: bytes) -> int:
+    """Return where in a run base64 of ASCII text begins, -1 if it holds none.  What begins where the run does is more
+    likely than what does not: in a long run of anything, a few groups look like text at some place."""
+    found = -1
+    for text in _TEXT.finditer(run):
+        at = text.start()
+        if at % 4 == 0 or _MUCH_TEXT.match(run, at):
+            return at
+        if found < 0 and len(run) < CONTAINER:
+            found = at
+    return found
+
+
+def zeros_from(run: bytes) -> int:
+    """Return which of the first four characters base64 of something with UTF-16 begins at, -1 if it is nothing such."""
+    if run.count(b"A") < len(run) // ZEROS:
+        return -1
+    zeros = [decoded(run[at:]).count(0) for at in range(4)]
+    return zeros.index(max(zeros)) if max(zeros) >= len(run) * 3 // 4 // ZEROS else -1
+
+
+def narrow(value: bytes) -> bytes:
+    """Return what is UTF-16 or UTF-32, of either order, without its zeros; nothing if it is neither."""
+    text = value.translate(None, b"\0")
+    if len(text) > len(value) * 2 // 3:
+        return b""
+    if len(text) < len(value) * 2 // 5 or (text.isascii() and text.translate(None, _UNPRINTABLE) == text):
+        return text
     little = value[1::2].count(0) >= value[::2].count(0)
     return value.decode("utf-16-le" if little else "utf-16-be", "replace").encode("utf-8", "replace")
 
@@ -110,7 +138,7 @@ class Runs(TextReader):
         if self._long is not None:
             start = self._go_on(text, classes, last)
             if self._long is not None:
-                return start
+                return self._passed(start)
         while (found := classes.find(_CORE, start)) >= 0:
             begin = max(start, classes.rfind(b" ", start, found) + 1)
             end = classes.find(b" ", found)
@@ -124,7 +152,7 @@ class Runs(TextReader):
                 self._long = _Long(self.view, text[begin:end], self.at + begin)
                 start = self._go_on(text, classes, last, begin)
                 if self._long is not None:
-                    return start
+                    return self._passed(start)
             else:
                 self._judge(text[begin:end], self.at + begin, self.at + end)
                 start = end
@@ -134,11 +162,13 @@ class Runs(TextReader):
 
     def pause(self) -> None:
         super().pause()
+        self._finish()
         for text in self._text.values():
             text.pause()
 
     def end(self) -> None:
         super().end()
+        self._finish()
         for text in self._text.values():
             text.end()
 
@@ -165,35 +195,47 @@ class Runs(TextReader):
             if _MAGIC.match(run):
                 self._open(decoded(run), start)
                 return
-        if not run.translate(None, _HEX):
-            self._judge_hex(run, start, end)
-        elif run.islower():             # some letter of the base64 of any text is a capital
-            return
-        elif run.isupper() and (sense := _TEXT32.search(run)):
-            self._text["base32"].tell(unbase32(_whole(_BASE32, run, sense.start())), start, end)
-        elif sense := _TEXT.match(run) or _TEXT.search(run):
-            at = sense.start()
+        if not run.translate(None, _HEX) or run[:2] in (b"0x", b"0X"):
+            self._judge_hex(run[2:] if run[1] in b"xX" else run, start, end)
+        elif run.islower() or (not run.translate(None, _DIGITS32) and self._is_base32(run, start, end)):
+            return      # some letter of the base64 of any text is a capital
+        elif (at := zeros_from(run)) >= 0 and ((value := narrow(decoded(run[at:]))) or len(run) >= ANYTHING):
+            self._text["base64"].tell(value or decoded(run[at:]), start, end)
+        elif (at := sense(run)) >= 0:
             value = decoded(run if at % 4 == 0 else run[at:])
             if len(run) >= 2 * SHORT or value.translate(None, _UNPRINTABLE) == value:
                 self._text["base64"].tell(value, start, end)
-        elif run.count(b"A") >= len(run) // 4 and (sense := _WIDE_TEXT.search(run)):
-            self._text["base64"].tell(_narrow(decoded(run[sense.start() % 4 :])), start, end)
+        elif len(run) >= ANYTHING:
+            self._text["base64"].tell(decoded(run), start, end)
+
+    def _is_base32(self, run: bytes, start: int, end: int) -> bool:
+        text = _TEXT32.search(run)
+        if text is None and len(run) < CONTAINER:
+            return False
+        value = unbase32(run[text.start() :] if text and text.start() % 8 else run)
+        self._text["base32"].tell(narrow(value) or value, start, end)
+        return True
 
     def _judge_hex(self, run: bytes, start: int, end: int) -> None:
         if len(run) < SHORT_HEX:
             return
-        # Of a text, every other digit is 2 to 7.
         at = 0
-        if run[:-1:2].translate(None, b"234567"):
-            at = -1 if run[1:-1:2].translate(None, b"234567") else 1
-        if at < 0 and len(run) >= 2 * CONTAINER and (sense := _HEX_TEXT.search(run)):
-            at = sense.start()
-        if at >= 0:
-            self._text["hex"].tell(unhex(_whole(_HEXES, run, at)), start, end)
+        if _HEX_MAGIC.match(run) and len(run) >= CONTAINER:
+            self._open(unhex(run), start, "hex")
+        elif run.count(b"00") >= len(run) // 8 and (value := narrow(unhex(run))):
+            self._text["hex"].tell(value, start, end)
+        else:
+            # Of a text, every other digit is 2 to 7.
+            if run[:-1:2].translate(None, b"234567"):
+                at = -1 if run[1:-1:2].translate(None, b"234567") else 1
+            if at < 0 and len(run) >= 2 * CONTAINER and (text := _HEX_TEXT.search(run)):
+                at = text.start()
+            if at >= 0 or len(run) >= ANYTHING:
+                self._text["hex"].tell(unhex(_whole(_HEXES, run, max(0, at))), start, end)
 
-    def _open(self, value: bytes, start: int) -> None:
+    def _open(self, value: bytes, start: int, step: str = "base64") -> None:
         """Give a value a view of its own: first bytes tell what it is."""
-        view = self.view.inside("base64", transform=True, since=start)
+        view = self.view.inside(step, transform=True, since=start)
         view.feed(value, start)
         view.end()
 
@@ -211,15 +253,16 @@ class Runs(TextReader):
             if broken is None:
                 long.feed(text[start:stop], self.at + start)
                 if last or not _BREAK_PART.match(text, stop):
-                    long.end()
-                    self._long = None
+                    self._finish()
                 return stop
             end = broken.end()
         long.feed(text[start:end], self.at + start)
-        if last:
-            long.end()
-            self._long = None
         return end
+
+    def _finish(self) -> None:
+        if self._long is not None:
+            self._long.end()
+            self._long = None
 
 
 class _Long:
@@ -227,15 +270,17 @@ class _Long:
 
     def __init__(self, view: View, head: bytes, since: int) -> None:
         head = head[:LONG].translate(None, _BREAKS)
-        self._skip, self._left = 0, b""
+        self._skip, self._left = 2 * (head[:2] in (b"0x", b"0X")), b""
+        head = head[self._skip :]
         if not head.translate(None, _HEX):
             step, self._others, self._decode, self._group = "hex", _NOT_HEX, unhex, 2
         elif not head.translate(None, _DIGITS32):
             step, self._others, self._decode, self._group = "base32", _NOT_32, unbase32, 8
         else:
             step, self._others, self._decode, self._group = "base64", b"", decoded, 4
-            sense = None if _MAGIC.match(head) or _TEXT.match(head) else _TEXT.search(head)
-            self._skip = sense.start() % 4 if sense else 0
+            if not _MAGIC.match(head):
+                at = zeros_from(head)
+                self._skip += at if at >= 0 else max(0, sense(head)) % 4
         self._out = view.inside(step, transform=True, since=since)
 
     def feed(self, chars: bytes, since: int) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.container import Container
 from addons.views.tree import BORDER, View
@@ -23,6 +24,9 @@ KEEP: Final = 16 * 1024
 MAX_NESTED: Final = 12
 #: Values shorter than this hold nothing that anybody looks for.
 SHORT: Final = 4
+#: Fields that are looked into in any message, and bytes that there must be for each one more: a microsecond or two.
+FIELDS: Final = 4000
+DENSE: Final = 5
 #: Bytes without a string after which what came is to be judged.
 QUIET: Final = 64 * 1024
 #: The longest tag and length of a field.
@@ -77,14 +81,23 @@ def _numbers(data: bytes | bytearray, at: int) -> int:
     return match.end() if match else at
 
 
-def values(data: bytes, depth: int = 0) -> Iterator[bytes]:
-    """Yield the strings of a field, which may be one itself, or a message, or could be either."""
-    inner = fields(data) if depth < MAX_NESTED else None
-    for start, end in inner or ():
-        if end - start >= SHORT:
-            yield from values(data[start:end], depth + 1)
-    if inner is None or not data.translate(None, _TEXT):
-        yield data
+class Work:
+    """How many fields may be looked into, by the size of what holds them."""
+
+    def __init__(self) -> None:
+        self.left = FIELDS * DENSE
+
+    def values(self, data: bytes, found: list[bytes], depth: int = 0) -> None:
+        """Find the strings of a field, which may be one itself, or a message, or could be either."""
+        self.left -= DENSE
+        if self.left < 0:
+            raise Unscannable("a protobuf message of too many small fields")
+        inner = fields(data) if depth < MAX_NESTED else None
+        for start, end in inner or ():
+            if end - start >= SHORT:
+                self.values(data[start:end], found, depth + 1)
+        if inner is None or not data.translate(None, _TEXT):
+            found.append(data)
 
 
 class Strings(Container):
@@ -116,12 +129,14 @@ class Protobuf(Strings):
         super().__init__(view)
         self._buffer, self._need = bytearray(), 1
         self._left, self._stopped = 0, False
+        self._work = Work()
         self._field: View | None = None
 
     def take(self, data: bytes) -> None:
         if self._stopped:
             return
         self._buffer += data
+        self._work.left += len(data)
         found: list[bytes] = []
         since = max(0, self.view.read - KEEP - _HEAD)
         while len(self._buffer) >= self._need and self._step(found):
@@ -172,7 +187,10 @@ class Protobuf(Strings):
         return bool(self._buffer)
 
     def _value(self, data: bytes, found: list[bytes]) -> None:
-        for value in values(data) if len(data) >= SHORT else ():
+        values: list[bytes] = []
+        if len(data) >= SHORT:
+            self._work.values(data, values)
+        for value in values:
             if len(value) > 16 and value.translate(None, _TEXT) and kind(value[:ENOUGH]) not in ("data", "text/plain"):
                 self.whole("field", value)
             elif len(value) >= SHORT:

@@ -134,6 +134,7 @@ class Protobuf(Strings):
 
     def take(self, data: bytes) -> None:
         if self._stopped:
+            self.close()
             return
         self._buffer += data
         self._work.left += len(data)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from addons import llm_views
+from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.charsets import WideStrings, charset_reader, declared_charset, marked_charset, shown_charset
 from addons.views.escapes import Escapes, FormEscapes
@@ -24,7 +26,12 @@ from addons.views.zips import ZIPS
 Make = Callable[[View], Reader]
 
 #: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
-DECLARED: Final[dict[str, Make]] = {**dict.fromkeys(TYPES, Grpc), "text/event-stream": Events}
+DECLARED: Final[dict[str, Make]] = {
+    **dict.fromkeys(TYPES, Grpc),
+    "text/event-stream": Events,
+    AWS: llm_views.Frames,
+    **dict.fromkeys(LINES, llm_views.Lines),
+}
 #: Readers by how the declared type begins.
 DECLARED_AS: Final[dict[str, Make]] = {"multipart/": multipart, "message/rfc822": Part}
 #: Readers by what the first bytes say.
@@ -57,7 +64,7 @@ def known(view: View) -> bool:
 def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
     if known(view):
-        return [DECLARED[media_type(view)](view)], False
+        return [DECLARED[media_type(view)](view), *llm_views.readers(view, head)], False
     for start, make in DECLARED_AS.items():
         if media_type(view).startswith(start):
             return [make(view)], True
@@ -68,7 +75,7 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
     if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
         return made, True
-    return made + texts(view, head), True
+    return [*made, *texts(view, head), *llm_views.readers(view, head)], True
 
 
 def texts(view: View, head: bytes) -> list[Reader]:

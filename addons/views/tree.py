@@ -59,8 +59,8 @@ class View:
     """
 
     __slots__ = ("_came", "_early", "_head", "_inner", "_listener", "_marks", "_now", "_owner", "_paused", "_pinned",
-                 "_readers", "_reading", "_told", "declared", "depth", "ended", "kind", "name", "offset", "parent",
-                 "path", "read", "text_depth", "tree")
+                 "_readers", "_reading", "_told", "declared", "depth", "ended", "flows", "kind", "name", "offset",
+                 "parent", "path", "read", "text_depth", "tree")
 
     def __init__(self, tree: "Tree", parent: "View | None", path: str, name: str = "", declared: str = "",
                  transform: bool = False) -> None:
@@ -71,6 +71,7 @@ class View:
         self.kind = ""
         self.offset = self.read = 0
         self.ended = False
+        self.flows: bool = parent is not None and parent.flows      # neither it nor what is in it holds the body back
         self._head: bytes | None = b""                  # until it is known what this is
         self._early = tree.known(self)                  # that needs no bytes to know
         self._readers: list[Reader] = []
@@ -176,7 +177,7 @@ class View:
         """Where in the body that begins which listeners have not yet made up their mind about; None if nothing is."""
         if self._pinned is not None:
             return self._pinned
-        if self._paused:
+        if self._paused or self.flows:
             return None
         return self.origin(0 if self._head is not None else max(0, self.offset - HOLD))
 

@@ -37,7 +37,7 @@ class Upper:
         if b"#" in data:
             raise ZeroDivisionError
         if b"?" in data:
-            self._view.tree.later(self._view, later(), lambda text: (self._inside.feed(text), self._inside.end()))
+            self._view.tree.later(self._view, later(), self._late)
         elif b"^" in data:
             self._inside.pin()
         elif b"~" in data:
@@ -45,9 +45,13 @@ class Upper:
                 """Never come back."""
         self._inside.feed(data.upper())
 
+    def _late(self, text):
+        inside = self._view.inside("late")
+        inside.feed(text)
+        inside.end()
+
     def end(self):
-        if not self._view.tree.waiting:
-            self._inside.end()
+        self._inside.end()
 
 
 async def later():
@@ -158,7 +162,7 @@ def test_an_allow_silences_scanners_behind_it():
 
 @pytest.mark.parametrize(("raw", "reason"), [
     pytest.param(b"upper:abc!", "an exclamation mark", id="a reader says so"),
-    pytest.param(b"upper:abc#", "its reader failed: ZeroDivisionError", id="a reader fails"),
+    pytest.param(b"upper:abc#", "its reader failed (ZeroDivisionError)", id="a reader fails"),
     pytest.param(b"upper:abc~", "it takes more than", id="a reader that does not come back"),
     pytest.param(b"upper:^" + b"abc" * 90_000, "would have to be held back", id="what pins too much"),
 ])

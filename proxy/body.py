@@ -8,7 +8,6 @@ what it has to wait for.  `feed` runs it for a `SLICE` of time.  If that does no
 be awaited before anything else is fed; it lets others have their turn between slices.
 """
 
-import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -21,6 +20,7 @@ from proxy.chain import Decision, Rule, stepwise
 from proxy.deadline import Missed, limited
 from proxy.hearing import Ears, Stopped, Viewers
 from proxy.holding import Held
+from proxy.turns import Turns
 
 #: Decoded bytes held back while scanners are listening.  A rule must have seen enough of a value to name it within
 #: HOLD - 4 bytes of its start; then at most the value's first 4 characters have left.
@@ -31,6 +31,7 @@ MAX_HELD: Final = 64 * 1024
 MAX_PINNED: Final = 64 * 1024 * 1024
 #: Seconds of work on bodies until other connections have their turn.
 SLICE: Final = 0.0006
+TURNS: Final = Turns()
 #: Decoded bytes shown at once: few at first, fewer of what takes long to read (a bomb), but never less than GRAIN.
 PIECE: Final = 16 * 1024
 FIRST: Final = 512
@@ -102,7 +103,7 @@ class Body:
         while self._work is not None:
             wait, self._wait = self._wait, None
             if wait is None:
-                await asyncio.sleep(0)
+                await TURNS.wait()
                 self._go(None)
             else:
                 self._go(await wait)
@@ -124,7 +125,8 @@ class Body:
 
     def _begin(self, work: Work) -> tuple[list[bytes], Decision | None]:
         self._work = work
-        self._go(None)
+        if not TURNS.taken:
+            self._go(None)
         return self.result()
 
     def _go(self, reply: object) -> None:

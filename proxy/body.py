@@ -86,8 +86,7 @@ class Body:
         return self._held.size
 
     @property
-    def waits(self) -> bool:
-        """Is there anything left to be done, or awaited?"""
+    def waits(self) -> bool:    # there is something left to be done, or awaited
         return self._work is not None
 
     def feed(self, raw: bytes) -> tuple[list[bytes], Decision | None]:
@@ -153,7 +152,7 @@ class Body:
                 if ended:
                     yield from self._next_message()
             except Unscannable as error:
-                self._unscannable(str(error))
+                yield from self._unscannable(str(error))
         self._held.add(raw, self._decoded)
         self._hold = 0 if ended or self.done else HOLD      # also of views: a decoder may keep some of what it took
         self._bound()
@@ -174,7 +173,7 @@ class Body:
                 yield from self._scan(b"")
                 yield from self._read(None)
             except Unscannable as error:
-                self._unscannable(str(error))
+                yield from self._unscannable(str(error))
         self._hold, self._tree = 0, None
 
     def _show(self, piece: bytes) -> Work:
@@ -243,9 +242,7 @@ class Body:
         """Wait for what readers have put off; return why that failed, or nothing."""
         try:
             await stepwise(READING, tree.settle())
-        except Stopped:
-            return ""
-        except (Missed, Exception) as error:
+        except (Missed, Stopped, Exception) as error:
             return _failure(error)
         return ""
 
@@ -271,10 +268,11 @@ class Body:
         if not self._ears.viewers:
             self._tree = None
 
-    def _unscannable(self, reason: str) -> None:
-        """The body cannot be read: each listening rule has an answer to that."""
+    def _unscannable(self, reason: str) -> Work:
+        """The body cannot be read, or no further: each listening rule has an answer to that, and to what was read."""
         for rule, _ in tuple(self._scanners):
             self._said(rule, rule.failure(f"unscannable body: {reason}"))
+        yield from self._read(None)
         if self._tree is not None:
             self._ears.unscannable(self._tree.root, reason)
         self._scanners, self._tree = [], None

@@ -6,14 +6,17 @@ may need so many more to decide; so a reader may keep up to HOLD bytes of its vi
 where what it tells late began.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.budget import Budget, printable
+from addons.views.roles import Hear, Listener, Reader, Then
 
+__all__ = ["Hear", "Listener", "Reader", "Tree", "View"]
 #: Bytes of a view that must follow a place before all is said about it; the same as the chain's HOLD.
 HOLD: Final = 4096
 #: Bytes between two marks: what is held back is this much more than needed.
@@ -23,32 +26,6 @@ STEP: Final = 16 * 1024
 #: Stands between texts that do not follow each other: in no word, and part of no value.
 BORDER: Final = b"\0"
 _PAD: Final = BORDER * HOLD
-
-#: Gets the bytes of one view, and at last b"".  Must not raise: what it raises counts as a failure of the reader.
-Listener = Callable[[bytes], None]
-
-
-class Hear(Protocol):
-    """Who listens to a tree."""
-
-    def opened(self, view: "View") -> Listener | None:
-        """A view has begun, its `kind` is known: return what shall get its bytes, or None."""
-
-    def unscannable(self, view: "View", reason: str) -> None:
-        """What is in this view cannot be read, or not all of it.  Said once for each view and reason."""
-
-
-class Reader(Protocol):
-    """A decoder: takes the bytes of its view, opens views inside it and feeds those.
-
-    Raises `Unscannable` for what it cannot read; it is not called again then, the views that it has opened end, and its
-    own view is heard on undecoded.  A reader may have a method `pause()`: for a while no more comes, and what comes
-    then does not continue this; what is not told yet is to be told now.
-    """
-
-    def feed(self, data: bytes) -> None: ...
-    def end(self) -> None: ...
-
 
 class View:
     """One text, as a stream.  Made by the tree or by `inside`; whoever opened it calls `feed`, then `end`.
@@ -255,7 +232,7 @@ class Tree:
     def __init__(self, hear: Hear, name: str = "body", declared: str = "", file: str = "") -> None:
         self.hear, self.budget = hear, Budget()
         self.views: set[View] = set()       # those that are open
-        self._later: list[tuple[Awaitable[object], Callable[[object], None], View]] = []
+        self._later: list[tuple[Awaitable[object], Then, View]] = []
         self.root = View(self, None, name, file, declared)
         self.views.add(self.root)
 
@@ -287,8 +264,9 @@ class Tree:
 
         return known(view)
 
-    def later(self, view: View, result: Awaitable[object], then: Callable[[object], None]) -> None:
-        """Call `then` with the result once it is there; it may open views inside `view`, whose start stays pinned."""
+    def later(self, view: View, result: Awaitable[object], then: Then) -> None:
+        """Call `then` with the result once it is there; it may open views inside `view`, whose start stays pinned, and
+        yields where others may have their turn."""
         view.pin()
         self._later.append((result, then, view))
 
@@ -310,7 +288,8 @@ class Tree:
         while self._later:
             result, then, view = self._later.pop(0)
             try:
-                then(await result)
+                for _ in then(await result) or ():
+                    await asyncio.sleep(0)
             except Unscannable as error:
                 view.unscannable(str(error))
             except Exception as error:

@@ -292,3 +292,13 @@ def test_nothing_leaves_that_a_decoder_keeps(coding):
     for at in range(len(raw)):
         assert asyncio.run(body.show(raw[at : at + 1])) == ([], None)
     assert b"".join(asyncio.run(body.show(None))[0]) == raw
+
+
+def test_what_was_read_is_judged_where_the_rest_cannot_be():
+    """The filter lets pass what cannot be read, not what it has found before."""
+    raw = gzip.compress(b"upper:secret")[:-4]
+    viewer = Viewer({b"SECRET": block("found")}, unscannable=lambda view, reason: None)
+    with_views = Body([], "gzip", lambda _: True, viewers=[(rule(), viewer)])
+    assert asyncio.run(with_views.show(raw)) == ([], None)
+    chunks, stop = asyncio.run(with_views.show(None))
+    assert (chunks, stop.reason) == ([], "found")

@@ -1,6 +1,6 @@
-"""Who works on views: those that hear them, and those that read them."""
+"""Who takes part in a tree of views: those who hear it, and the readers of what is inside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 #: Gets the bytes of one view, and at last b"".  Must not raise: what it raises counts as a failure of the reader.
 Listener = Callable[[bytes], None]
+#: Goes on with what was awaited.
+Then = Callable[[object], Iterator[None] | None]
 
 
 class Hear(Protocol):

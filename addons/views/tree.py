@@ -6,6 +6,7 @@ may need so many more to decide; so a reader may keep up to HOLD bytes of its vi
 where what it tells late began.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,10 +14,9 @@ from typing import Final
 from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.budget import Budget, printable
-from addons.views.roles import Hear, Listener, Reader
+from addons.views.roles import Hear, Listener, Reader, Then
 
 __all__ = ["BORDER", "HOLD", "Hear", "Listener", "Reader", "Tree", "View"]
-
 #: Bytes of a view that must follow a place before all is said about it; the same as the chain's HOLD.
 HOLD: Final = 4096
 #: Bytes between two marks: what is held back is this much more than needed.
@@ -238,7 +238,7 @@ class Tree:
     def __init__(self, hear: Hear, name: str = "body", declared: str = "", file: str = "") -> None:
         self.hear, self.budget = hear, Budget()
         self.views: set[View] = set()       # those that are open
-        self._later: list[tuple[Awaitable[object], Callable[[object], None], View]] = []
+        self._later: list[tuple[Awaitable[object], Then, View]] = []
         self.root = View(self, None, name, file, declared)
         self.views.add(self.root)
 
@@ -269,8 +269,9 @@ class Tree:
 
         return known(view)
 
-    def later(self, view: View, result: Awaitable[object], then: Callable[[object], None]) -> None:
-        """Call `then` with the result once it is there; it may open views inside `view`, whose start stays pinned."""
+    def later(self, view: View, result: Awaitable[object], then: Then) -> None:
+        """Call `then` with the result once it is there; it may open views inside `view`, whose start stays pinned, and
+        yields where others may have their turn."""
         view.pin()
         self._later.append((result, then, view))
 
@@ -292,7 +293,8 @@ class Tree:
         while self._later:
             result, then, view = self._later.pop(0)
             try:
-                then(await result)
+                for _ in then(await result) or ():
+                    await asyncio.sleep(0)
             except Unscannable as error:
                 view.unscannable(str(error))
             except Exception as error:

@@ -10,32 +10,30 @@ A pattern is written in the dialect that `re` and Hyperscan share; it must not m
 further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean the end of what has come so far.
 """
 
-import importlib
 import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple
 
-#: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
-#: value is reported before its first byte has left.
-REACH: Final = 2048
-#: How far a pattern, or what accepts its matches, may look before and behind a match.
-LOOK: Final = 64
-#: What is kept of the text already seen: a position waits for REACH bytes, its match may begin `before` its keyword.
-CARRY: Final = REACH + 1024
+from addons.engines import (
+    CARRY,
+    LOOK,
+    REACH,
+    Engine,
+    Hyperscan,
+    Keywords,
+    Pattern,
+    Perscan,
+    Region,
+    Trigger,
+    engine,
+    shortest,
+)
 
-#: Scanners kept for use again.
-FREE: Final = 64
-
-#: From where to where (absolute, inclusive) matches of a pattern, given by its index, may begin.
-Region = tuple[int, int, int]
-#: Fed with the text in pieces, and at last with b"", after which it may serve another text.
-Trigger = Callable[[bytes], list[Region]]
-
-
-def anything(_match: re.Match[bytes]) -> bool:
-    return True
+__all__ = [
+    "CARRY", "LOOK", "REACH", "Engine", "Hit", "Hyperscan", "Keywords", "Pattern", "PatternSet", "Perscan", "Region",
+    "Stream", "Trigger", "engine", "group", "shortest",
+]  # fmt: skip
 
 
 def group(match: re.Match[bytes]) -> int:
@@ -45,29 +43,6 @@ def group(match: re.Match[bytes]) -> int:
     return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """An expression, whose first group that takes part (else the whole) is the value.
-
-    Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
-    `accept` is the last word on a match: entropy, check digits, context.  `trigger` is what Hyperscan, which ignores
-    lookarounds, shall look for in place of the expression where that saves many vain reports: something that ends in or
-    at the end of every match.
-    """
-
-    name: str
-    regex: bytes
-    keywords: tuple[bytes, ...] = ()
-    before: int = 0
-    longest: int = 256
-    accept: Callable[[re.Match[bytes]], bool] = anything
-    trigger: bytes = b""
-
-    def __post_init__(self) -> None:
-        if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
-            raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
-
-
 class Hit(NamedTuple):
     """A value found: absolute offsets, the index of its pattern, and its first bytes."""
 
@@ -75,137 +50,6 @@ class Hit(NamedTuple):
     pattern: int
     end: int
     head: bytes
-
-
-class Engine(Protocol):
-    """Where to look; compiled once, opened for each stream."""
-
-    def open(self) -> Trigger: ...
-
-
-class Perscan:
-    """Hyperscan by pyperscan (Linux, macOS)."""
-
-    def __init__(self, patterns: Sequence[Pattern]) -> None:
-        pyperscan = importlib.import_module("pyperscan")
-        flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
-        self._longest = [p.longest for p in patterns]
-        self._free: list[Trigger] = []
-        self._database = pyperscan.StreamDatabase(
-            *(pyperscan.Pattern(p.trigger or shortest(p.regex), flag, tag=i) for i, p in enumerate(patterns))
-        )
-
-    def open(self) -> Trigger:
-        if self._free:
-            return self._free.pop()
-        ends: list[tuple[int, int]] = []
-        scanner = self._database.build(ends, self._on_match)
-
-        def trigger(data: bytes) -> list[Region]:
-            if data:
-                return _regions(scanner.scan, ends, self._longest, data)
-            # To make a scanner takes ten times as long as to scan the head of a request.
-            scanner.reset()
-            ends.clear()
-            if len(self._free) < FREE:
-                self._free.append(trigger)
-            return []
-
-        return trigger
-
-    def _on_match(self, ends: list[tuple[int, int]], pattern: int, _start: int, end: int) -> object:
-        ends.append((pattern, end))
-        return self._go_on
-
-
-class Hyperscan:
-    """Hyperscan by the package of that name (Windows, which pyperscan does not serve)."""
-
-    def __init__(self, patterns: Sequence[Pattern]) -> None:
-        hyperscan = importlib.import_module("hyperscan")
-        self._longest = [p.longest for p in patterns]
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM)
-        self._database.compile(
-            expressions=[p.trigger or shortest(p.regex) for p in patterns],
-            ids=list(range(len(patterns))),
-            flags=[hyperscan.HS_FLAG_PREFILTER] * len(patterns),
-        )
-
-    def open(self) -> Trigger:
-        ends: list[tuple[int, int]] = []
-        stream = self._database.stream(match_event_handler=self._on_match, context=ends)
-        stream.__enter__()
-
-        def trigger(data: bytes) -> list[Region]:
-            # The stream does not keep its database alive: this function does, by `self`.
-            if data:
-                return _regions(stream.scan, ends, self._longest, data)
-            stream.__exit__(None, None, None)
-            return []
-
-        return trigger
-
-    @staticmethod
-    def _on_match(pattern: int, _start: int, end: int, _flags: int, ends: list[tuple[int, int]]) -> None:
-        ends.append((pattern, end))
-
-
-def shortest(regex: bytes) -> bytes:
-    """Return the expression without its open end: one report where the shortest match ends, not one a byte."""
-    return re.sub(rb"\{([1-9]\d*),\d+\}(\)?)(?:\(\?!(?:[^()]|\(\?:[^()]*\))*\))?$", rb"{\1}\2", regex)
-
-
-def _regions(
-    scan: Callable[[bytes], object], ends: list[tuple[int, int]], longest: list[int], data: bytes
-) -> list[Region]:
-    scan(data)
-    if not ends:
-        return []
-    regions = [(pattern, max(0, end - longest[pattern]), end) for pattern, end in sorted(ends)]
-    ends.clear()
-    return regions
-
-
-class Keywords:
-    """The fallback without SIMD code: keywords by Aho-Corasick."""
-
-    def __init__(self, patterns: Sequence[Pattern]) -> None:
-        ahocorasick = importlib.import_module("ahocorasick_rs")
-        pairs = [(word, i, p.before) for i, p in enumerate(patterns) for word in p.keywords]
-        self._words = sorted({word for word, _, _ in pairs})
-        self._used_by = {word: [(i, before) for w, i, before in pairs if w == word] for word in self._words}
-        self._automaton = ahocorasick.BytesAhoCorasick(self._words or [b"\0never"])
-        self._overlap = max(map(len, self._words), default=1) - 1
-        self._everywhere = [i for i, p in enumerate(patterns) if not p.keywords]
-
-    def open(self) -> Trigger:
-        seen, tail = 0, b""
-
-        def trigger(data: bytes) -> list[Region]:
-            nonlocal seen, tail
-            text = tail + data.lower()
-            base = seen - len(tail)
-            regions = [(i, 0, seen + len(data)) for i in self._everywhere]
-            for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
-                if end > len(tail):
-                    at = base + start
-                    regions += [(i, max(0, at - before), at) for i, before in self._used_by[self._words[number]]]
-            seen += len(data)
-            tail = text[-self._overlap :] if self._overlap else b""
-            return regions
-
-        return trigger
-
-
-def engine(patterns: Sequence[Pattern]) -> Engine:
-    """Compile the patterns for the best engine that is installed."""
-    kinds: Iterable[type[Perscan | Hyperscan | Keywords]] = (Perscan, Hyperscan)
-    for kind in kinds:
-        try:
-            return kind(patterns)
-        except ImportError:
-            continue
-    return Keywords(patterns)
 
 
 def _places(word: bytes, text: bytes) -> Iterator[int]:
@@ -297,12 +141,11 @@ class Stream:
             # A match begins with a keyword: to find those takes a tenth of the time that `search` needs at each byte.
             window = text[at : final + self._set.widths[pattern]].lower()
             starts = sorted({at + place for word in rule.keywords for place in _places(word, window)})
-            matches: Iterable[re.Match[bytes] | None] = (expression.match(text, start, stop) for start in starts if start <= final)
+            tried = (expression.match(text, start, stop) for start in starts)
+            matches: Iterable[re.Match[bytes]] = (match for match in tried if match)
         else:
             matches = _overlapping(expression, text, at, stop)
         for match in matches:
-            if match is None:
-                continue
             if match.start() > final:
                 break
             if rule.accept(match):

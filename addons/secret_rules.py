@@ -21,7 +21,10 @@ FILES: Final = (RULES, RULES.with_name("issuers.toml"), RULES.with_name("forms.t
 
 #: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
 #: `token := `, `<token>`, `"token" => '`.
-_BETWEEN: Final = rb"""[ \t\w.-]{0,24}+["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))[\s"'`(\\=]{0,6}"""
+_BETWEEN: Final = (
+    rb"""[ \t\w.-]{0,24}+["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))"""
+    rb"""[\s"'`(\\=]{0,6}"""
+)
 #: A value ends where its alphabet does; this is a little more than the usual alphabets.
 _END: Final = rb"(?![\w+/=~(-]|\.\w)"
 #: The longest name, what is between, and the value.
@@ -32,7 +35,8 @@ _JUDGED: Final = 1024
 #: Values that stand for a value, as in documentation and templates, and the hashes of lock files.
 _PLACEHOLDER: Final = re.compile(
     rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
-    rb"|test_?key|\[[A-Z][A-Z_ -]+\]|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
+    rb"|test_?key|\[[A-Z][A-Z_ -]+\]|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]"
+    rb"|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
 )
 
 
@@ -86,7 +90,7 @@ class _Accept:
             len(value) - len(value.translate(None, b"0123456789")) >= self.digits
             and self.check(value)
             and entropy(value, self.entropy) >= self.entropy
-            and b".." not in value
+            and (b".." not in value or value.startswith(b"$"))     # cut off; hashes have dots as well
             and not is_placeholder(value)
         )
 
@@ -137,11 +141,14 @@ def is_jwt(value: bytes) -> bool:
 def is_varied(value: bytes) -> bool:
     """True if letters and digits mix as in a random string, and not as in words, paths and `names.with.dots`."""
     longest = max(re.split(rb"[^A-Za-z0-9]+", value), key=len)
-    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value) and not _CAMEL.fullmatch(longest)
+    named = _DOTTED.fullmatch(value) or _CAMEL.fullmatch(longest)
+    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not named
 
 
-_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied, "basic": is_basic, "random": is_random,
-                                                     "password": is_password, "bare-password": is_bare_password}  # fmt: skip
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
+    "": bool, "jwt": is_jwt, "varied": is_varied, "basic": is_basic, "random": is_random, "password": is_password,
+    "bare-password": is_bare_password,
+}  # fmt: skip
 #: What a match may not begin with, at its beginning: Hyperscan ignores it unless it is said in another way.
 _NOT_BEFORE: Final = re.compile(rb"\A\(\?<!\[((?:[^\]\\]|\\.)+)\]\)")
 
@@ -156,7 +163,9 @@ def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int
         begins_word=begins_word,
     )
     words = tuple(word.encode() for word in keywords)
-    trigger = table.get("trigger", "").encode() or shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex)).replace(b"}+", b"}")
+    # Hyperscan knows no possessive repeats either.
+    plain = _NOT_BEFORE.sub(rb"(?:^|[^\1])", regex).replace(b"}+", b"}")
+    trigger = table.get("trigger", "").encode() or shortest(plain)
     pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept, trigger)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
 

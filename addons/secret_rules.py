@@ -30,6 +30,8 @@ _END: Final = rb"(?![\w+/=~(-]|\.\w)"
 #: The longest name, what is between, and the value.
 _ASSIGNMENT: Final = 512
 
+#: How far before a match a rule may look for what tells the kind of document; behind it, it is LOOK.
+_NEAR: Final = 512
 #: Judgements that a rule keeps.
 _JUDGED: Final = 1024
 #: Values that stand for a value, as in documentation and templates, and the hashes of lock files.
@@ -74,6 +76,7 @@ class _Accept:
     check: Callable[[bytes], bool] = bool
     unless_after: re.Pattern[bytes] | None = None
     begins_word: bool = False
+    near: re.Pattern[bytes] | None = None
     _judged: dict[int, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, match: re.Match[bytes]) -> bool:
@@ -99,6 +102,8 @@ class _Accept:
         if _HASH.search(text[max(0, start - 12) : start]):
             return False
         if self.begins_word and not begins_word(text[max(0, start - 1) : start], text[start : start + 1]):
+            return False
+        if self.near and not self.near.search(text, max(0, start - _NEAR), match.end() + LOOK):
             return False
         return not (self.unless_after and self.unless_after.search(text[max(0, start - LOOK) : start]))
 
@@ -154,13 +159,14 @@ _NOT_BEFORE: Final = re.compile(rb"\A\(\?<!\[((?:[^\]\\]|\\.)+)\]\)")
 
 
 def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int, begins_word: bool = False) -> Rule:
-    after = table.get("unless_after")
+    after, near = table.get("unless_after"), table.get("near")
     accept = _Accept(
         entropy=table.get("entropy", 0.0),
         digits=table.get("digits", 0),
         check=_CHECKS[table.get("check", "")],
         unless_after=re.compile(b"(?:" + after.encode() + rb")\Z") if after else None,
         begins_word=begins_word,
+        near=re.compile(near.encode()) if near else None,
     )
     words = tuple(word.encode() for word in keywords)
     # Hyperscan knows no possessive repeats either.

@@ -26,7 +26,7 @@ _BETWEEN: Final = (
     rb"""[\s"'`(\\=]{0,6}"""
 )
 #: A value ends where its alphabet does; this is a little more than the usual alphabets.
-_END: Final = rb"(?![\w+/=~(-]|\.\w)"
+_END: Final = rb"(?![\w+/=~({-]|\.\w)"
 #: The longest name, what is between, and the value.
 _ASSIGNMENT: Final = 512
 
@@ -38,15 +38,18 @@ _JUDGED: Final = 1024
 _PLACEHOLDER: Final = re.compile(
     rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
     rb"|test_?key|\[[A-Z][A-Z_ -]+\]|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]"
-    rb"|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
+    rb"|^(?:[a-z_-]{2,12}:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
 )
 
 
 #: What says right before a value that it is a hash.
-_HASH: Final = re.compile(rb"(?i)(?:sha-?(?:1|224|256|384|512)|md5|integrity|checksum)[\"']?[-=:]\Z")
+_HASH: Final = re.compile(rb"(?i)(?:sha-?(?:1|224|256|384|512)|md5|h1|integrity|checksum)[\"']?[-=:]\Z")
+#: CocoaPods' list of hashes has names before them.
+_LISTED: Final = re.compile(rb"(?:[: ][0-9a-f]{40}|CHECKSUMS:)\r?\n {2}[\w+./-]{0,30}\Z")
+_APART: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2}|[^A-Za-z0-9])+")
 _MIXED: Final = re.compile(rb"\d[A-Za-z]|[A-Za-z]\d")
-#: `PKCS7PrivateKeyTypes`: words of code, numbered.
-_CAMEL: Final = re.compile(rb"[A-Za-z]*\d{0,3}(?:[A-Z][a-z]+){2,}\d{0,3}")
+#: `PKCS7PrivateKeyTypes`, `symbol2label`: words of code, numbered.
+_CAMEL: Final = re.compile(rb"[A-Za-z]*\d{0,5}(?:[A-Z][a-z]+){2,}\d{0,5}|[a-z_]{1,14}[24][a-z_]{1,14}")
 _DOTTED: Final = re.compile(rb"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")
 
 
@@ -99,7 +102,8 @@ class _Accept:
 
     def _stands_alone(self, match: re.Match[bytes]) -> bool:
         text, start = match.string, match.start()
-        if _HASH.search(text[max(0, start - 12) : start]):
+        value = match.start(group(match))
+        if _HASH.search(text[max(0, value - 12) : value]) or _LISTED.search(text[max(0, start - LOOK) : start]):
             return False
         if self.begins_word and not begins_word(text[max(0, start - 1) : start], text[start : start + 1]):
             return False
@@ -145,7 +149,7 @@ def is_jwt(value: bytes) -> bool:
 
 def is_varied(value: bytes) -> bool:
     """True if letters and digits mix as in a random string, and not as in words, paths and `names.with.dots`."""
-    longest = max(re.split(rb"[^A-Za-z0-9]+", value), key=len)
+    longest = max(_APART.split(value), key=len)
     named = _DOTTED.fullmatch(value) or _CAMEL.fullmatch(longest)
     return len(longest) >= 8 and bool(_MIXED.search(longest)) and not named
 

@@ -55,7 +55,7 @@ _SAYS_OTHER: Final = re.compile(
 _SEPARATORS: Final = re.compile(rb"(?:[ +-]|%20)")
 
 #: Not inside a longer number, word, float or UUID; but after what JSON or a URL writes for a quote or a new line.
-_BEFORE: Final = rb"(?:(?<![\w.,-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))(?<![\d.]-)(?<![\dA-Fa-f]{4}\s[\dA-Fa-f]{4}\s)"
+_BEFORE: Final = rb"(?:(?<![\w.-])(?<!\d,\d{3},)|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))(?<![\d.]-)(?<![\dA-Fa-f]{4}\s[\dA-Fa-f]{4}\s)"
 _EDGE: Final = rb"(?:^|[^\w.]|\\[nrt]|%[0-9A-Fa-f]{2})"
 _AFTER: Final = rb"(?!\w|[.,-]\d|\s[\dA-Fa-f]{4}\s[\dA-Fa-f]{4})"
 #: A digit doubled, and the digits of that added.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from addons import identifier_checks
-from addons.near import Named, begins
+from addons.near import Named, begins, stands
 from addons.scan import Pattern
 
 TABLE: Final = Path(__file__).with_name("rules") / "identifiers.toml"
@@ -73,7 +73,7 @@ _TRIGGERS: Final = (
     rb"\d{6}(?:[-+/]\d{3}|[A-Z]|-[A-Z0-9]{3}|\([0-9A]\))",
     rb"\d{7}-[A-Z]",
     rb"\d\.\d{2,3}-[0-9kK]",
-    rb"\d(?:/\d{4}-\d\d|\.\d-\d{3}\.\d|-\d{7,8}-\d)",
+    rb"\d(?:/\d{4}-\d\d|\.\d-\d{3}\.\d|-\d{7,8}-\d)|[VEJPG]-\d{8}-\d",
     rb"\d-\d\d-\d{5}|-\d{5}-\d\d-\d|\d{3}-\d{3}-\d{3} \d\d",
     rb"\d{4}(?:-\d{4}-\d| \d{4} \d{4}| \d{5} \d)",
     rb"\d\d \d{3} \d{3} \d{3}",
@@ -97,7 +97,8 @@ def standing(kinds: Sequence[Named]) -> list[Pattern]:
         if not any_of.match(text, start) or not begins(text, start):
             return ()
         values = ((each, each.expression.match(text, start)) for each in kinds)
-        return tuple((each.kind, value.end()) for each, value in values if value and each.check(value[0]))
+        return tuple((each.kind, value.end()) for each, value in values
+                     if value and stands(text, start, value.end()) and each.check(value[0]))
 
     return [Pattern("standing", _START, longest=LONGEST, accept=accept, trigger=_TRIGGERS)]
 
@@ -145,19 +146,22 @@ def _identifier(kind: str, row: dict[str, Any], table: dict[str, Any]) -> Identi
         words += table["groups"][group]
     own = [form[1:] for form in row["forms"] if form.startswith("!")]
     named = [form for form in row["forms"] if not form.startswith("!")]
-    lazy: list[Check] = []
-
-    def checked(value: str) -> bool:
-        if not lazy:  # stdnum's modules are loaded when the first value asks for them
-            lazy.append(check(row.get("check", "")))
-        return lazy[0](value)
-
-    return Identifier(kind, country, checked, _joined(own), _joined(named), tuple(dict.fromkeys(words)),
+    return Identifier(kind, country, check(row.get("check", "")), _joined(own), _joined(named), tuple(dict.fromkeys(words)),
                       tuple(table["countries"].get(country, ())), row.get("optional", False))
+
+
+@cache
+def _table(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text("utf-8"))
+
+
+def rows(path: Path = TABLE) -> dict[str, dict[str, Any]]:
+    """Return the kinds of a table as they are written there."""
+    kinds: dict[str, dict[str, Any]] = _table(path)["kinds"]
+    return kinds
 
 
 @cache
 def load(path: Path = TABLE) -> dict[str, Identifier]:
     """Return the identifiers of a table by kind."""
-    table = tomllib.loads(path.read_text("utf-8"))
-    return {kind: _identifier(kind, row, table) for kind, row in table["kinds"].items()}
+    return {kind: _identifier(kind, row, _table(path)) for kind, row in rows(path).items()}

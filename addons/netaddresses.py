@@ -23,7 +23,7 @@ _SAYS_ADDRESS: Final = re.compile(
 #: What makes four numbers a version, or a place in a document.
 _SAYS_VERSION: Final = re.compile(
     rb"(?i)(?:\bv|ver|vers|version|versions|release|rev|revision|build|section|sections|sect?\.|\xc2\xa7|chapter|clause|appendix|annex|figure"
-    rb"|table|oid|update|firmware|sdk|upgrade|from|[A-Za-z]\s?[<>=~^]{1,2})[\"'\s:=<>~^(.]{0,4}\Z|[A-Za-z_)]/\Z"
+    rb"|table|oid|firmware|sdk|[A-Za-z]\s?[<>=~^]{1,2})[\"'\s:=<>~^(.]{0,4}\Z|[A-Za-z_)]/\Z"
 )
 #: Four numbers that are all this small are more often a section than an address.
 SMALL: Final = 19

@@ -52,7 +52,7 @@ def is_iban(match: re.Match[bytes]) -> bool:
 
 
 @cache
-def _top_level() -> frozenset[str]:
+def top_level() -> frozenset[str]:
     """The top-level domains of the public suffix list."""
     known = PublicSuffixList(accept_unknown=False)
     return frozenset(name for name in known._publicsuffix if "." not in name)
@@ -67,7 +67,7 @@ def is_email(match: re.Match[bytes]) -> bool:
     if text[max(0, start - 3) : start] == b"://" or (text[start - 1 : start] == b":" and b"://" in text[max(0, start - LOOK) : start]):
         return False
     top = domain.rpartition(b".")[2].lower()
-    return not top.isascii() or top.startswith(b"xn--") or top.decode() in _top_level()
+    return not top.isascii() or top.startswith(b"xn--") or top.decode() in top_level()
 
 
 def is_wallet(match: re.Match[bytes]) -> bool:

@@ -60,20 +60,18 @@ def _plan(region: str) -> tuple["re.Pattern[str]", str]:
 
 
 @cache
-def _regions_of(code: int) -> tuple[str, ...]:
-    found = _phonenumbers().COUNTRY_CODE_TO_REGION_CODE.get(code, ())
-    return tuple(str(code) if region == "001" else region for region in found)
+def _plan_of(code: int) -> "re.Pattern[str] | None":
+    """Return what all numbers with a country code look like: North America has 25 regions with the same."""
+    regions = _phonenumbers().COUNTRY_CODE_TO_REGION_CODE.get(code, ())
+    plans = [_plan(str(code) if region == "001" else region) for region in regions]
+    texts = [f"(?:{re.escape(prefix)})?(?:{pattern.pattern})" for pattern, prefix in plans]
+    return re.compile("|".join(texts)) if texts else None
 
 
 def is_international(digits: str) -> bool:
     """True of a country code and a number of that country's plan, behind the + or 00."""
-    for size in (1, 2, 3):
-        for region in _regions_of(int(digits[:size] or 0)):
-            pattern, prefix = _plan(region)
-            rest = digits[size:]
-            if pattern.fullmatch(rest) or (prefix and rest.startswith(prefix) and pattern.fullmatch(rest[len(prefix):])):
-                return True
-    return False
+    plans = ((_plan_of(int(digits[:size] or 0)), digits[size:]) for size in (1, 2, 3))
+    return any(plan and plan.fullmatch(rest) for plan, rest in plans)
 
 
 def is_national(digits: str, among: Iterable[str]) -> bool:

@@ -2,9 +2,10 @@
 
 import fnmatch
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
 
@@ -30,6 +31,8 @@ EU: Final = frozenset("at be bg cy cz de dk ee es eu fi fr gr hr hu ie it lt lu 
 BARE: Final = 64
 #: A part of an identifier, or "and", may have no digits; what is longer is a word.
 WORDLESS: Final = 3
+#: Hits of a sort in one text: what they mean is clear by then.  Unless all must be known, since they are to be masked.
+ENOUGH: Final = 2 * MOST
 #: A bare value could be of many countries.
 BARE_KINDS: Final = 16
 _ALONE: Final = "alone:"
@@ -107,7 +110,7 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @cache
-def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed) -> PatternSet:
+def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed, enough: int) -> PatternSet:
     """Compile once for all instances of the same options."""
     table, made, own, named = identifiers.load(), list[Pattern](), list[Named](), list[Named]()
     for kind in kinds:
@@ -115,14 +118,26 @@ def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed
             made += cards.patterns()
         elif kind == "phone":
             made += phones.patterns(regions)
-            named.append(phones.named(regions))
+            made.append(Naming([phones.named(regions)]).pattern())
         elif kind in GENERAL:
             made += GENERAL[kind]
         else:
             own += table[kind].alone(allowed)
             named += table[kind].near(allowed)
     made += identifiers.standing(own)
-    return PatternSet([*made, Naming(named).pattern()] if named else made)
+    personal.top_level()  # now, and not while a message waits
+    made += [Naming(named).pattern()] if named else []
+    return PatternSet([replace(_unless(allowed, pattern), enough=enough) for pattern in made])
+
+
+def _unless(allowed: Allowed, pattern: Pattern) -> Pattern:
+    """Return the pattern without what is allowed; what names its hits itself has seen to that."""
+
+    def accept(match: re.Match[bytes]) -> bool | tuple[tuple[str, int], ...]:
+        said = pattern.accept(match)
+        return said if said is not True else not allowed(match[match.re.groups and 1])
+
+    return replace(pattern, accept=accept) if allowed.entries else pattern
 
 
 class PiiFinder:
@@ -202,7 +217,7 @@ class Pii(LeakFilter):
             raise ValueError(f"regions: {', '.join(sorted(unknown))}: no such country")
         self._minimum = self._minima()
         self._allowed = Allowed(tuple(self.allow))
-        self._patterns = _compiled(self._kinds, self._regions, self._allowed)
+        self._patterns = _compiled(self._kinds, self._regions, self._allowed, 0 if self.action == "redact" else ENOUGH)
 
     def _minima(self) -> Callable[[str], int]:
         given = dict.fromkeys(self._kinds, self.minimum) if isinstance(self.minimum, int) else dict(self.minimum)

@@ -47,7 +47,7 @@ class Pattern:
     `accept` is the last word on a match: entropy, check digits, context; it may also name what begins there, with the
     position of each end.  `trigger` is what Hyperscan, which ignores
     lookarounds, shall look for in place of the expression where that saves many vain reports: something that ends in or
-    at the end of every match.
+    at the end of every match.  After `enough` hits in a text no more are looked for, if it is not 0.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Pattern:
     accept: Callable[[re.Match[bytes]], bool | tuple[tuple[str, int], ...]] = anything
     trigger: bytes | tuple[bytes, ...] = b""
     ahead: int = 0
+    enough: int = 0
 
     def __post_init__(self) -> None:
         if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
@@ -237,6 +238,7 @@ class Stream:
         self._seen = 0
         self._waiting: dict[int, list[tuple[int, int]]] = {}
         self._judged: dict[int, int] = {}
+        self._hits: dict[int, int] = {}
         self._found: list[Hit] = []
 
     def feed(self, data: bytes) -> list[Hit]:
@@ -283,10 +285,13 @@ class Stream:
         rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
         at, stop = low - base, last - base + rule.longest + LOOK
         while (match := expression.search(text, at, stop)) and match.start() <= last - base:
+            if rule.enough and self._hits.get(pattern, 0) >= rule.enough:
+                break
             start, end = match.span(match.re.groups and 1)
             said = rule.accept(match)
-            for name, stop in ((("", end),) if said is True else said or ()):
-                insort(self._found, Hit(base + start, pattern, base + stop, text[start : start + 8], name))
+            for name, until in ((("", end),) if said is True else said or ()):
+                self._hits[pattern] = self._hits.get(pattern, 0) + 1
+                insort(self._found, Hit(base + start, pattern, base + until, text[start : start + 8], name))
             at = match.start() + 1
 
     def _due(self, horizon: int) -> list[Hit]:

@@ -85,6 +85,7 @@ def texts(size: int = 1 << 20) -> dict[str, bytes]:
         "grouped digits": lambda: f"{digits(3)} {digits(3)} {digits(4)} {digits(2)}-{digits(2)} ",
         "dotted digits": lambda: f"{digits(3)}.{digits(3)}.{digits(1)}.{digits(2)} ",
         "words and digits": lambda: f"ssn {digits(9)} vat {digits(11)} passport ",
+        "words and zeros": lambda: "ssn 000000000 pesel 00000000000 ",
         "addresses": lambda: f"a{digits(4)}@b{digits(3)}.com ",
         "hexadecimal": lambda: dice.randbytes(16).hex() + " ",
         "plus and digits": lambda: f"+{digits(11)} ",

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from addons import identifier_checks
+from addons import european_checks, identifier_checks
 from addons.near import Named, begins, stands
 from addons.scan import Pattern
 
@@ -128,10 +128,9 @@ def check(name: str) -> Check:
         module = importlib.import_module("stdnum." + name)
         found: Check = module.is_valid
         return found
-    try:
-        own: Check = getattr(identifier_checks, name)
-    except AttributeError:
-        raise ValueError(f"check: {name!r} is unknown") from None
+    own: Check | None = getattr(european_checks, name, None) or getattr(identifier_checks, name, None)
+    if own is None:
+        raise ValueError(f"check: {name!r} is unknown")
     return own
 
 
@@ -146,8 +145,10 @@ def _identifier(kind: str, row: dict[str, Any], table: dict[str, Any]) -> Identi
         words += table["groups"][group]
     own = [form[1:] for form in row["forms"] if form.startswith("!")]
     named = [form for form in row["forms"] if not form.startswith("!")]
-    return Identifier(kind, country, check(row.get("check", "")), _joined(own), _joined(named), tuple(dict.fromkeys(words)),
-                      tuple(table["countries"].get(country, ())), row.get("optional", False))
+    adjectives = tuple(table["countries"].get(country, ()))
+    known = tuple(dict.fromkeys(words))
+    valid = check(row.get("check", ""))
+    return Identifier(kind, country, valid, _joined(own), _joined(named), known, adjectives, row.get("optional", False))
 
 
 @cache

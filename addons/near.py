@@ -1,8 +1,8 @@
 """Numbers that count only where a word near them says what they are.
 
 Theory of operation.  A number of nine digits is anything; "SSN" before it, or `"ssn": ` or "is my SSN" behind it, makes
-it one thing.  Words are few and numbers many, so words are what the engine looks for.  Where one is, each place at which
-a value may begin is asked of (`Naming`): which words are around it, which kinds do they name, and is it one of these?
+it one thing.  Words are few and numbers many, so words are what the engine looks for.  Where one is, `Naming` asks at
+each place at which a value may begin: which words are around it, which kinds do they name, and is it one of these?
 """
 
 import importlib
@@ -33,7 +33,6 @@ _ROW_BEHIND: Final = re.compile(rb"[ \t]{1,3}\d")
 _DAY: Final = re.compile(rb"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 #: Words up to this length occur within many others: the engine is told that they stand alone.
 MANY: Final = 6
-_JOIN: Final = rb"[ _.'\t\n\r\"-]?"
 _NO_LETTER: Final = rb"(?:[^A-RT-Za-rt-z]|s[^A-Za-z])"
 
 _HEX: Final = b"0123456789abcdefABCDEF"
@@ -67,7 +66,7 @@ def begins(text: bytes, start: int) -> bool:
             return before in b"nrt"
         return text[max(0, start - 3) : start - 2] == b"%" and second in _HEX and before in _HEX
     if before in b".-":
-        return not (second.isalnum() or second in (b"_", b".", b"-", b")") and bool(second))
+        return not (second.isalnum() or (second in (b"_", b".", b"-", b")") and bool(second)))
     if before in b"/:" and second:
         return not second.isdigit()
     return before not in _NEVER_BEFORE
@@ -121,10 +120,9 @@ def _camel(word: str) -> bytes:
     return rb"[a-z]%b(?i:%b)" % (text[:1].upper(), re.escape(text[1:])) + (_NO_LETTER if _ends_alone(word) else b"")
 
 
-def _with_nouns(adjective: str) -> bytes:
-    nouns = b"|".join(noun.encode() for noun in NOUNS)
-    text = _JOIN.join(part.encode() for part in adjective.split(" "))
-    return (rb"\b" if _begins_alone(adjective) else b"") + rb"(?i:%b%b(?:%b))" % (text, _JOIN, nouns)
+def _with_nouns(adjective: str) -> list[bytes]:
+    bound = rb"\b" if _begins_alone(adjective) else b""
+    return [bound + b"(?i:%b)" % text for noun in NOUNS for text in spellings(f"{adjective} {noun}") if b"-" not in text]
 
 
 class Naming:
@@ -137,7 +135,7 @@ class Naming:
             for word in each.words:
                 words.setdefault(word, []).append(number)
         adjectives = {adjective for each in kinds for adjective in each.adjectives}
-        self._triggers = triggers(words) + tuple(sorted(map(_with_nouns, adjectives)))
+        self._triggers = triggers(words) + tuple(sorted(text for each in adjectives for text in _with_nouns(each)))
         for number, each in enumerate(kinds):
             for word in (f"{adjective} {noun}" for adjective in each.adjectives for noun in NOUNS):
                 words.setdefault(word, []).append(number)

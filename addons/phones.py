@@ -27,7 +27,8 @@ WORDS: Final = (
     "phone", "telephone", "mobile", "cell", "cellphone", "tel", "tel.", "fax", "call", "call me", "contact number",
     "contact no", "whatsapp", "sms", "text me", "dial", "reach me", "msisdn", "number is", "telefon", "handy", "mobil",
     "rufnummer", "téléphone", "teléfono", "telefono", "móvil", "celular", "portable", "cellulare", "telefone",
-    "telemóvel", "telefoon", "puhelin", "телефон", "моб.", "电话", "手机", "電話", "携帯", "전화", "휴대폰", "फोन", "cep",
+    "telemóvel", "telefoon", "puhelin", "телефон", "моб.", "电话", "手机", "電話", "携帯", "전화", "휴대폰", "फोन",
+    "cep",
 )  # fmt: skip
 _KINDS: Final = (
     "fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "personal_number", "voip", "pager", "uan",

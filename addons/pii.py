@@ -26,7 +26,10 @@ COMMON: Final = {"email": 10, "phone": 10, "ip": 10, "mac_address": 10, "postal_
 MINOR: Final = frozenset({"phone", "us_bank_number", "us_driver_license"})
 #: Countries whose national numbers are known where the policy names none.
 REGIONS: Final = ("US", "CA", "GB", "DE", "FR", "IT", "ES", "IN", "IL", "BR", "CN", "JP", "AU")
-EU: Final = frozenset("at be bg cy cz de dk ee es eu fi fr gr hr hu ie it lt lu lv mt nl pl pt ro se si sk".split())
+EU: Final = frozenset([
+    "at", "be", "bg", "cy", "cz", "de", "dk", "ee", "es", "eu", "fi", "fr", "gr", "hr", "hu", "ie", "it", "lt", "lu",
+    "lv", "mt", "nl", "pl", "pt", "ro", "se", "si", "sk",
+])  # fmt: skip
 #: A text so short may be an identifier and nothing else, without a word that says so.
 BARE: Final = 64
 #: A part of an identifier, or "and", may have no digits; what is longer is a word.
@@ -153,7 +156,8 @@ class PiiFinder:
     def feed(self, data: bytes) -> list[Finding]:
         if self._short is not None and where_is_all(self._where):
             self._short = self._short + data if len(self._short) + len(data) <= BARE else None
-        found = [self._finding(name, hit) for hit in self._stream.feed(data) if self._is_new(name := self._name(hit), hit)]
+        hits = [(self._name(hit), hit) for hit in self._stream.feed(data)]
+        found = [self._finding(name, hit) for name, hit in hits if self._is_new(name, hit)]
         if not data and self._short and not found:
             return self._bare(self._short)
         return found
@@ -196,11 +200,11 @@ def where_is_all(where: str) -> bool:
 class Pii(LeakFilter):
     """Personal data in requests: cards, accounts, national identifiers, addresses of every sort.
 
-    `kinds` names kinds (`us_ssn`, `iban`), countries (`de`: all kinds of Germany), `eu`, `all`; a dash before a name takes it
-    away.  `minimum` says from how many on a kind counts, as a number or by kind.  E-mail, phone, IP and MAC addresses
-    count from ten and alert only, until `kinds` names them.  `regions` are the countries whose national telephone
-    numbers are known.  `allow` lists values that are no findings: globs (`*@our.example`), networks, `private`,
-    `documentation`.
+    `kinds` names kinds (`us_ssn`, `iban`), countries (`de`: all kinds of Germany), `eu`, `all`; a dash before a name
+    takes it away.  `minimum` says from how many on a kind counts, as a number or by kind.  E-mail, phone, IP and MAC
+    addresses count from ten and alert only, until `kinds` names them.  `regions` are the countries whose national
+    telephone numbers are known.  `allow` lists values that are no findings: globs (`*@our.example`), networks,
+    `private`, `documentation`.
     """
 
     kinds: tuple[str, ...] = ("all",)

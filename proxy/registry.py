@@ -38,6 +38,7 @@ BUILT_IN = {
     "blocklist.Hosts": "addons.blocklist:Hosts",
     "cards.Cards": "addons.cards:Cards",
     "classify.Http": "addons.classify:Http",
+    "pii.Pii": "addons.pii:Pii",
     "secrets.Secrets": "addons.credentials:Secrets",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")

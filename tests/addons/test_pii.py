@@ -144,7 +144,7 @@ def test_alone() -> None:
         pytest.param({"minimum": {"email": 2}}, "a@mail.de b@mail.de", Action.ALERT, id="minimum"),
         pytest.param({"kinds": ("email",), "minimum": 1}, "a@mail.de", Action.BLOCK, id="a kind that is named takes the action"),
         pytest.param({"kinds": ("de",)}, "SSN 536-90-4399", None, id="another country"),
-        pytest.param({"kinds": ("all", "-us_ssn")}, "SSN 536-90-4399", None, id="taken away"),
+        pytest.param({"kinds": ("all", "-us_ssn")}, "Her SSN has always been 536-90-4399", None, id="taken away"),
         pytest.param({"action": "alert"}, "SSN 536-90-4399", Action.ALERT, id="alert"),
         pytest.param({"kinds": ("email",), "minimum": 1, "allow": ("*@our.de",)}, "me@our.de", None, id="our own addresses"),
         pytest.param({"kinds": ("ip",), "minimum": 1, "allow": ("private",)}, "to 192.168.7.7", None, id="private networks"),

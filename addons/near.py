@@ -120,9 +120,10 @@ def _camel(word: str) -> bytes:
     return rb"[a-z]%b(?i:%b)" % (text[:1].upper(), re.escape(text[1:])) + (_NO_LETTER if _ends_alone(word) else b"")
 
 
-def _with_nouns(adjective: str) -> list[bytes]:
-    bound = rb"\b" if _begins_alone(adjective) else b""
-    return [bound + b"(?i:%b)" % text for noun in NOUNS for text in spellings(f"{adjective} {noun}") if b"-" not in text]
+def _with_nouns(adjective: str) -> bytes:
+    nouns = b"|".join(noun.encode() for noun in NOUNS)
+    text = b"(?i:%b[ _]?(?:%b))" % (adjective.encode().replace(b" ", b"[ _]?"), nouns)
+    return (rb"\b" if _begins_alone(adjective) else b"") + text
 
 
 class Naming:
@@ -135,7 +136,7 @@ class Naming:
             for word in each.words:
                 words.setdefault(word, []).append(number)
         adjectives = {adjective for each in kinds for adjective in each.adjectives}
-        self._triggers = triggers(words) + tuple(sorted(text for each in adjectives for text in _with_nouns(each)))
+        self._triggers = triggers(words) + tuple(sorted(map(_with_nouns, adjectives)))
         for number, each in enumerate(kinds):
             for word in (f"{adjective} {noun}" for adjective in each.adjectives for noun in NOUNS):
                 words.setdefault(word, []).append(number)

@@ -69,6 +69,12 @@ def _plan_of(code: int) -> "re.Pattern[str] | None":
     return re.compile("|".join(texts)) if texts else None
 
 
+def prepare() -> None:
+    """Load all plans: it takes half a second, which no message shall wait for."""
+    for code in _phonenumbers().COUNTRY_CODE_TO_REGION_CODE:
+        _plan_of(code)
+
+
 def is_international(digits: str) -> bool:
     """True of a country code and a number of that country's plan, behind the + or 00."""
     plans = ((_plan_of(int(digits[:size] or 0)), digits[size:]) for size in (1, 2, 3))

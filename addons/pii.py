@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from addons import cards, identifiers, netaddresses, personal, phones
 from addons.leaks import MOST, LeakFilter, action
@@ -120,6 +120,7 @@ def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed
         if kind == "credit_card":
             made += cards.patterns()
         elif kind == "phone":
+            phones.prepare()
             made += phones.patterns(regions)
             made.append(Naming([phones.named(regions)]).pattern())
         elif kind in GENERAL:
@@ -209,7 +210,7 @@ class Pii(LeakFilter):
 
     kinds: tuple[str, ...] = ("all",)
     action: str = "block"
-    minimum: dict[str, int] | int = field(default_factory=dict)
+    minimum: Any = field(default_factory=dict)  # dict[str, int] | int, which no policy can express by its type
     regions: tuple[str, ...] = REGIONS
     allow: tuple[str, ...] = ()
 
@@ -224,11 +225,13 @@ class Pii(LeakFilter):
         self._patterns = _compiled(self._kinds, self._regions, self._allowed, 0 if self.action == "redact" else ENOUGH)
 
     def _minima(self) -> Callable[[str], int]:
-        given = dict.fromkeys(self._kinds, self.minimum) if isinstance(self.minimum, int) else dict(self.minimum)
+        given = dict.fromkeys(self._kinds, self.minimum) if isinstance(self.minimum, int) else self.minimum
+        if not isinstance(given, dict):
+            raise ValueError("minimum: expected a number, or numbers by kind, as in {email: 20}")
         for kind, count in given.items():
             if kind not in known():
                 raise ValueError(f"minimum: {kind!r} is no kind")
-            if not 1 <= count <= MOST:
+            if type(count) is not int or not 1 <= count <= MOST:
                 raise ValueError(f"minimum: {kind}: {count} is not between 1 and {MOST}")
         minima = COMMON | given
         return lambda kind: minima.get(kind, 1)

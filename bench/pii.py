@@ -102,13 +102,13 @@ def speed(files: Iterable[Path]) -> None:
     for name, text in {**texts(), **given}.items():
         rates = []
         for each in (pii, secrets):
-            finder, hits, worst, start = each.scanner(), 0, 0.0, time.perf_counter()
+            finder, hits, worst, start = each.scanner(), 0, 0.0, time.process_time()
             for at in range(0, len(text), 16384):
-                begun = time.perf_counter()
+                begun = time.process_time()
                 hits += len(finder.feed(text[at : at + 16384]))
-                worst = max(worst, time.perf_counter() - begun)
+                worst = max(worst, time.process_time() - begun)
             hits += len(finder.feed(b""))
-            rates.append((len(text) / (time.perf_counter() - start) / 1e6, worst * 1e3, hits))
+            rates.append((len(text) / (time.process_time() - start) / 1e6, worst * 1e3, hits))
         (mine, worst, hits), (theirs, _, _) = rates
         print(f"{name:24} {mine:8.1f} MB/s, {mine / theirs:5.2f} of Secrets, 16 KiB in {worst:7.2f} ms, {hits} found")
 

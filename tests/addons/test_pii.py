@@ -162,6 +162,8 @@ def test_verdicts(options: dict, text: str, action: Action | None) -> None:
     [
         pytest.param({"kinds": ("us_snn",)}, "us_snn", id="kind"),
         pytest.param({"kinds": ("-all",)}, "none is left", id="nothing"),
+        pytest.param({"minimum": [1]}, "expected a number", id="a list of minima"),
+        pytest.param({"minimum": {"email": "two"}}, "between", id="a word"),
         pytest.param({"minimum": 0}, "between", id="minimum"),
         pytest.param({"minimum": {"x": 1}}, "no kind", id="kind of a minimum"),
         pytest.param({"regions": ("XX",)}, "XX", id="region"),

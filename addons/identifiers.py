@@ -126,12 +126,23 @@ def check(name: str) -> Check:
         return _anything
     if "." in name:
         module = importlib.import_module("stdnum." + name)
-        found: Check = module.is_valid
-        return found
+        return _careful(module.is_valid)
     own: Check | None = getattr(european_checks, name, None) or getattr(identifier_checks, name, None)
     if own is None:
         raise ValueError(f"check: {name!r} is unknown")
     return own
+
+
+def _careful(check: Check) -> Check:
+    """Return a check that refuses what stdnum stumbles over: `cn.ric` raises KeyError for some counties."""
+
+    def careful(value: str) -> bool:
+        try:
+            return check(value)
+        except (LookupError, ValueError, ArithmeticError):
+            return False
+
+    return careful
 
 
 def _anything(_value: str) -> bool:

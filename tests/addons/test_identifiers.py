@@ -4,6 +4,8 @@ import random
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from addons import identifiers
 from addons.pii import Pii
@@ -86,6 +88,20 @@ def test_a_check_refuses_most(kind: str) -> None:
 def test_expression() -> None:
     assert identifiers.expression("99-9A_X") == rb"\d\d-\d[A-Z][ ./-]?[0-9A-Z]"
     assert identifiers.expression(r"re:\d{3}") == rb"\d{3}"
+
+
+@given(data=st.data())
+@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_no_check_stumbles(data: st.DataObject) -> None:
+    """Whatever a form matches, its check has an answer."""
+    each = TABLE[data.draw(st.sampled_from(sorted(TABLE)))]
+    forms = data.draw(st.sampled_from([forms for forms in (each.own, each.named) if forms]))
+    whole = re.compile(b"(?:" + forms.replace(b"(?-i:", b"(?:") + b")")
+    assert each.valid(data.draw(st.from_regex(whole, fullmatch=True))) in (True, False)
+
+
+def test_what_stdnum_stumbles_over_is_refused() -> None:
+    assert TABLE["cn_ric"].valid(b"110000190001010000") is False
 
 
 def test_unknown_check() -> None:

@@ -1,5 +1,7 @@
 """Words are the same however they are written, and wherever the stream is cut."""
 
+# ruff: noqa: RUF001  # letters of other scripts are what it is about
+
 import random
 import unicodedata
 

@@ -38,14 +38,22 @@ BUILT_IN = {
     "blocklist.Hosts": "addons.blocklist:Hosts",
     "canary.Canary": "addons.canary:Canary",
     "cards.Cards": "addons.cards:Cards",
+    "categories.Categories": "addons.categories:Categories",
     "classify.Http": "addons.classify:Http",
     "documents.Documents": "addons.documents:Documents",
     "exactdata.ExactData": "addons.exactdata:ExactData",
     "external.External": "addons.external:External",
-    "icap.Icap": "addons.icap:Icap",
     "filetypes.FileTypes": "addons.filetypes:FileTypes",
+    "icap.Icap": "addons.icap:Icap",
     "keywords.Keywords": "addons.keywords:Keywords",
+    "limits.Contents": "addons.contents:Contents",
+    "limits.Methods": "addons.limits:Methods",
+    "limits.Quotas": "addons.quotas:Quotas",
+    "limits.Sizes": "addons.limits:Sizes",
+    "limits.Times": "addons.schedule:Times",
+    "pii.Pii": "addons.pii:Pii",
     "secrets.Secrets": "addons.credentials:Secrets",
+    "urls.Rules": "addons.urls:Rules",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")
 MODULE = "lockgate filter "  # no import statement can name such a module

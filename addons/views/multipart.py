@@ -14,14 +14,15 @@ from addons.decode import Unscannable
 from addons.views.container import Container, Refused
 from addons.views.tree import Reader, View
 
-#: Headers of one part; ten times what mail programs write.
-MAX_HEADERS: Final = 16 * 1024
+#: Headers of one part or mail; mails that were passed on often have 20 KiB of signatures.
+MAX_HEADERS: Final = 64 * 1024
 #: RFC 2046 allows boundaries of 70 characters; more is read too, but not without end.
 MAX_BOUNDARY: Final = 256
 #: White space that may follow a delimiter on its line.
 MAX_PADDING: Final = 256
-#: How a part is declared here whose transfer encoding is taken off beside it: as text, it needs no reader.
-ENCODED: Final = "application/x-transfer-encoded"
+#: How a part is declared here whose transfer encoding is taken off beside it: as text, it needs no reader.  No header
+#: can say this.
+ENCODED: Final = "transfer\nencoded"
 _PARAMETER: Final = re.compile(rb""";\s*([^\s;=:"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))""", re.DOTALL)
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~\w-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FIRST: Final = re.compile(rb"--([^\r\n]{1,%d}?)[ \t]*\r?\n" % MAX_BOUNDARY)
@@ -277,3 +278,10 @@ def multipart(view: View) -> Reader:
     except Unscannable as error:
         return Refused(view, str(error))
     return Multipart(view, declared.get("boundary", "")[:MAX_BOUNDARY])
+
+
+class Mail(Part):
+    """A message that is not declared as one."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view, sure=False)

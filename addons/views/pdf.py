@@ -171,6 +171,9 @@ class Collected:
 class Pdf:
     """A reader of one document."""
 
+    #: That this is one is no guess: its first bytes say so.
+    sure = True
+
     def __init__(self, view: View) -> None:
         self._view, self._kept = view, Collected()
         view.pin()
@@ -194,7 +197,7 @@ class Pdf:
         if not isinstance(result, list):
             return
         for kind, content in result:
-            if kind == b"e":
+            if kind == b"e" and (self.sure or len(result) > 1):
                 self._view.unscannable(content.decode("utf-8", "replace")[:200])
             elif kind == b"n":
                 name = content.decode("utf-8", "replace")
@@ -214,3 +217,9 @@ class Pdf:
             view.feed(content)
         finally:
             view.end()
+
+
+class Mentioned(Pdf):
+    """A document that does not begin at once, which readers allow; or a text that speaks of the format."""
+
+    sure = False

@@ -37,9 +37,12 @@ _AES: Final = 99
 
 
 class Zip(Container):
-    """A reader of entries.  Inside other formats (`lenient`: a program that unpacks itself), none may come."""
+    """A reader of entries."""
 
-    def __init__(self, view: View, lenient: bool = False) -> None:
+    #: That this is an archive is a guess: a program that unpacks itself, a picture with something behind it.
+    lenient = False
+
+    def __init__(self, view: View) -> None:
         super().__init__(view)
         self._buffer, self._at = b"", 0             # and where in the view it begins
         self._step: Callable[[], bool] = self._seek
@@ -51,7 +54,7 @@ class Zip(Container):
         self._seen: dict[int, tuple[int, int]] = {}         # local headers: offset -> hash of the name, size or -1
         self._listed: list[tuple[int, int, int]] = []       # the central directory: offset, hash of the name, size
         self._directory = self._directory64 = -1    # where it begins, and where the 64-bit end record says so
-        self._lenient, self._whole = lenient, lenient
+        self._whole = self.lenient
 
     def take(self, data: bytes) -> None:
         self._buffer += data
@@ -63,9 +66,14 @@ class Zip(Container):
         if self._step == self._stored:
             self._hear(len(self._buffer))
         if self._step not in (self._seek, self._gap):
-            raise Unscannable("a zip archive is cut short")
+            self.fault("a zip archive is cut short")
         if not self._whole:
-            raise Unscannable("a zip archive without its directory")
+            self.fault("a zip archive without its directory")
+
+    def fault(self, reason: str) -> None:
+        """The archive is not what it says."""
+        if not self.lenient:
+            raise Unscannable(reason)
 
     def _drop(self, size: int) -> None:
         self._buffer, self._at = self._buffer[size:], self._at + size
@@ -102,6 +110,8 @@ class Zip(Container):
         if len(self._buffer) < 30 + names + extras:
             return False
         name, extra = self._buffer[30 : 30 + names], self._buffer[30 + names : 30 + names + extras]
+        if self.lenient and not _is_utf8(name):
+            return self._nothing()
         size = _sizes64(extra, full, size)[1]
         unknown = bool(flags & _STREAMED) and size == 0
         self._remember(name, -1 if flags & _STREAMED else size)
@@ -112,7 +122,7 @@ class Zip(Container):
     def _remember(self, name: bytes, size: int) -> None:
         if len(self._seen) >= MAX_ENTRIES:
             raise Unscannable(f"a zip archive of more than {MAX_ENTRIES} entries")
-        self._whole = self._lenient
+        self._whole = self.lenient
         self._seen[self._at] = (hash(name), size)
         self._count += 1
         self._names.append(name)
@@ -255,11 +265,11 @@ class Zip(Container):
         moved = directory - offset      # by what stands before the archive
         if (size != 0xFFFFFFFF and directory + size != self._at and self._directory64 < 0) \
                 or (count != 0xFFFF and count != len(self._listed)) or moved < 0:
-            raise Unscannable("the directory of a zip archive is not where its end says")
+            self.fault("the directory of a zip archive is not where its end says")
         for at, name, packed in self._listed:
             seen = self._seen.get(at + moved)
             if seen is None or seen[0] != name or seen[1] not in (-1, packed):
-                raise Unscannable("the directory of a zip archive names what is not there")
+                self.fault("the directory of a zip archive names what is not there")
         self._listed, self._directory, self._directory64, self._whole = [], -1, -1, True
         return self._nothing()
 
@@ -284,7 +294,6 @@ def _sizes64(extra: bytes, full: int, size: int, offset: int = 0) -> tuple[int, 
 
 def _is_utf8(name: bytes) -> bool:
     try:
-        name.decode()
+        return name.decode().isprintable()
     except ValueError:
         return False
-    return True

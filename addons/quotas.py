@@ -1,5 +1,6 @@
 """Block what has used up its share: requests or bytes, per program, host or user, in an hour or a day."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
@@ -14,6 +15,9 @@ from addons.verdict import Action, BodyScanner, Verdict
 
 #: Windows by the form in which their name is made of a time; an hour that summer time repeats is two.
 WINDOWS: Final = {"hour": "%Y-%m-%d %H:00 %z", "day": "%Y-%m-%d"}
+
+#: A scanner that never waits.
+type Scan = Callable[[bytes], Verdict | None]
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Quotas:
         scan = self._scanner(flow) if flow.websocket else None
         return scan(flow.websocket.messages[-1].content) if scan and flow.websocket else None
 
-    def _scanner(self, flow: http.HTTPFlow) -> BodyScanner | None:
+    def _scanner(self, flow: http.HTTPFlow) -> Scan | None:
         if not self.bytes:
             return None
         subject, told = self._subject(flow), False

@@ -4,14 +4,16 @@ A filter hook returns a `Verdict`, or None for "no opinion".  It never enforces 
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from addons.connection import Connection
 
 if TYPE_CHECKING:
     from mitmproxy import http
+
+    from addons.views import View
 
 #: Characters of a value that a sample may show; the rest never leaves the scanner, not even into a log.
 SAMPLE: Final = 4
@@ -30,8 +32,9 @@ class Action(enum.StrEnum):
 class Finding:
     """One sensitive value: where it is and what it is, never the value itself.
 
-    `kind` is dotted (`secret.github`, `pii.credit_card`); `where` is `body`, `url` or `header:<name>`;
-    `start` and `end` are byte offsets in the decoded text that was scanned; `sample` comes from `masked()`.
+    `kind` is dotted (`secret.github`, `pii.credit_card`); `where` is `url`, `header:<name>` or the path of a view, as
+    `body > zip:a.docx > text`; `start` and `end` are byte offsets in that text; `sample` comes from `masked()`; `mark`
+    tells values apart, without saying what they are: `hash` of the bytes, or 0.
     """
 
     rule: str
@@ -40,6 +43,7 @@ class Finding:
     start: int
     end: int
     sample: str
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,21 @@ def kill(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
     return Verdict(Action.KILL, reason, findings)
 
 
-#: Made fresh for each message; called with every decoded piece, then once with b"" for the end.
-BodyScanner = Callable[[bytes], Verdict | None]
+#: Made fresh for each message; called with every decoded piece, then once with b"" for the end.  What it cannot say at
+#: once it may promise: the message waits, no longer than the rule's deadline.
+BodyScanner = Callable[[bytes], Verdict | Awaitable[Verdict | None] | None]
+
+
+class ViewScanner(Protocol):
+    """Hears all views of one message, made fresh for each.
+
+    It may also have `unscannable(view, reason) -> Verdict | None`, told of each view that cannot be read, or not to its
+    end; without it, that is a failure and the rule's `on_error` speaks.
+    """
+
+    def opened(self, view: "View") -> BodyScanner | None:
+        """A view begins, its path, name and kind are known: return what shall get its bytes, and b"" at its end."""
+
 
 #: A scanner that returns this very object needs no more of the message; it is not called again, not even at the end.
 DONE: Final = Verdict(Action.ALLOW, "scanner is done")

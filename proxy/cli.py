@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "explain": ("proxy.explain:explain", ("url", "policy", "method", "header", "body_file", "app", "asking_user",
                                           "parent", "service", "container", "source", "type", "requests", "state",
                                           "json")),
+    "replay": ("proxy.replay:replay", ("recorded", "policy", "against", "state", "json")),
     "scan": ("proxy.scanning:scan", ("paths", "policy", "json")),
     "events": ("proxy.control:events", ("state", "follow", "since", "host", "only_app", "only_tree", "by_user",
                                          "service", "container", "verdict", "filter", "incident", "limit", "json")),
@@ -44,7 +45,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
     "lists": ("proxy.listcommand:lists", ("lists_action", "policy", "force", "json")),
     "quotas": ("proxy.quotacommand:quotas", ("state", "json")),
-    "filters": ("proxy.checking:filters", ("json",)),
+    "filters": ("proxy.checking:filters", ("filter_words", "json")),
     "service": ("proxy.service:service", ("service_action", "policy", "yes", "dry_run", "json")),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

@@ -244,6 +244,8 @@ async def websocket_message(session: Session, flow: http.HTTPFlow) -> None:
     transfer = session.of(flow)
     await transfer.exchange.ask("websocket_message")
     message = flow.websocket.messages[-1]
+    if (body := transfer.message(from_client=message.from_client)) and not (await body.show(message.content))[1]:
+        await body.show(None)
     if transfer.exchange.stopped:
         message.drop()
     if message.from_client:

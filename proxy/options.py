@@ -92,6 +92,10 @@ _FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "policy": (("--policy",), {**_FILE, "help": "the policy; without one, the built-in defaults"}),
     "policy_file": (("policy",), {**_FILE, "help": "the policy"}),
+    "filter_words": (("filter_words",), {"nargs": "*", "metavar": "NAME | new NAME",
+                                         "help": "only these; or a new one of this name"}),
+    "recorded": (("file",), {**_FILE, "help": "a HAR file, or one of mitmproxy's flows"}),
+    "against": (("--against",), {**_FILE, "help": "another policy: say what it would decide otherwise"}),
     "state": (("--state",), {"type": Path, "metavar": "DIR",
                              "help": "keys and events; default: /var/lib/lockgate/state for root, "
                                      "~/.local/state/lockgate for others"}),

@@ -39,6 +39,8 @@ BUILT_IN = {
     "cards.Cards": "addons.cards:Cards",
     "categories.Categories": "addons.categories:Categories",
     "classify.Http": "addons.classify:Http",
+    "external.External": "addons.external:External",
+    "icap.Icap": "addons.icap:Icap",
     "limits.Contents": "addons.contents:Contents",
     "limits.Methods": "addons.limits:Methods",
     "limits.Quotas": "addons.quotas:Quotas",
@@ -49,10 +51,10 @@ BUILT_IN = {
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")
 MODULE = "lockgate filter "  # no import statement can name such a module
-#: The hooks that the chain calls.
+#: The hooks that the chain calls.  `connection` and those of bodies and views are ours, the others mitmproxy's.
 HOOKS = (
-    "connection", "requestheaders", "requestbody", "request", "responseheaders", "responsebody", "response",
-    "websocket_start", "websocket_message", "websocket_end", "error",
+    "connection", "requestheaders", "requestbody", "requestviews", "request", "responseheaders", "responsebody",
+    "responseviews", "response", "websocket_start", "websocket_message", "websocket_end", "error",
 )  # fmt: skip
 #: Each level of parentheses takes pyparsing four times as long: 0.2 s for four, 40 s for eight.
 MAX_NESTING = 4

@@ -1,14 +1,14 @@
 """What leak filters share: one finding a value, bounded memory, and every way that text goes out."""
 
+from dataclasses import dataclass
+
 import pytest
-from mitmproxy.test import tflow
-from mitmproxy.websocket import WebSocketMessage
-from wsproto.frame_protocol import Opcode
 
 from addons.leaks import MOST, Finder, LeakFilter, action
 from addons.scan import Pattern, PatternSet
 from addons.verdict import Action, Finding, Verdict
-from tests.addons.conftest import SIZES, cut, request
+from addons.views import Tree
+from tests.addons.conftest import SIZES, cut, heard, request
 
 PATTERNS = PatternSet(
     [
@@ -32,6 +32,17 @@ class Keys(LeakFilter):
         return Verdict(self.does, f"{len(found)} to {host}", tuple(found))
 
 
+@dataclass
+class Options(LeakFilter):
+    """With the options that all have."""
+
+    def scanner(self, where: str = "body") -> Finder:
+        return Keys().scanner(where)
+
+    def weigh(self, found: list[Finding], host: str) -> Verdict | None:
+        return Verdict(self._action, "found", tuple(found))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("text", "found"),
@@ -51,9 +62,65 @@ def test_finder(text: bytes, found: list[tuple[str, int, int]], size: int) -> No
 
 @pytest.mark.parametrize("size", SIZES)
 def test_body(size: int) -> None:
-    scan = Keys().requestbody(request())
-    verdicts = [verdict for chunk in cut(b"-- key-123456 --", size) if (verdict := scan(chunk))]
+    verdicts = list(heard(Keys().requestviews(request()), b"-- key-123456 --", size))
     assert [verdict.reason for verdict in verdicts] == ["1 to site.example"]
+    assert verdicts[0].findings[0].where == "body"
+
+
+def hear(message, *views: tuple[str, bytes]) -> list[str]:
+    """Show views, one after the other, to what hears a message: the places in its last verdict."""
+    root, found = Tree(None).root, []
+    for step, text in views:
+        scan = message.opened(root.inside(step))
+        for chunk in (text, b""):
+            if verdict := scan(chunk):
+                found = [f"{f.where} {f.start}" for f in verdict.findings]
+    return found
+
+
+KEY = b"key-123456"
+
+
+@pytest.mark.parametrize(("views", "found"), [
+    pytest.param([("a", KEY), ("b", b"." + KEY)], ["body > a 0"], id="a value in two views is one"),
+    pytest.param([("a", KEY), ("b", b"key-654321")], ["body > a 0", "body > b 0"], id="two values"),
+    pytest.param([("a", KEY + b" " + KEY)], ["body > a 0", "body > a 11"], id="twice in one view is two"),
+    pytest.param([("a", KEY), ("b", KEY + b" " + KEY)], ["body > a 0", "body > b 11"], id="the second of a view"),
+])
+def test_a_value_counts_once(views, found) -> None:
+    assert hear(Keys().requestviews(request()), *views) == found
+
+
+@pytest.mark.parametrize(("options", "flow", "asked"), [
+    pytest.param({}, request(), (True, False), id="what goes out"),
+    pytest.param({"responses": True}, request(), (True, True), id="responses, too"),
+    pytest.param({"responses": True, "hosts_allowed": ("example",)}, request(), (False, False), id="may have it"),
+    pytest.param({"hosts_allowed": ("other.example",)}, request(), (True, False), id="another host may"),
+])
+def test_which_messages_are_searched(options, flow, asked) -> None:
+    leaks = Options(**options)
+    assert (bool(leaks.requestviews(flow)), bool(leaks.responseviews(flow))) == asked
+    assert bool(leaks.requestheaders(request("/" + KEY.decode()))) is asked[0]
+
+
+@pytest.mark.parametrize(("option", "upload", "answer"), [
+    ("block", Action.BLOCK, Action.ALERT), ("alert", Action.ALERT, Action.ALERT), ("allow", None, None),
+])
+def test_what_cannot_be_read(option, upload, answer) -> None:
+    leaks, root = Options(unscannable=option, responses=True), Tree(None).root
+    for viewer, expected in (leaks.requestviews(request()), upload), (leaks.responseviews(request()), answer):
+        verdicts = [viewer.unscannable(root.inside(name), "it is encrypted") for name in ("zip:a", "zip:b")]
+        assert verdicts[0] is None if expected is None else verdicts[0].action is expected
+        if expected is Action.ALERT:
+            assert verdicts[1] is None, "the same alert twice"
+        if expected is not None:
+            assert verdicts[0].reason == "unscannable: it is encrypted, in body > zip:a"
+
+
+@pytest.mark.parametrize("options", [{"action": "stop"}, {"unscannable": "kill"}, {"unscannable": ""}])
+def test_options_that_are_none(options) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Options(**options)
 
 
 @pytest.mark.parametrize(
@@ -78,23 +145,8 @@ def test_a_value_in_several_readings_is_one_finding() -> None:
     assert [(f.where, f.start) for f in verdict.findings] == [("url", 4)]
 
 
-@pytest.mark.parametrize(
-    ("message", "blocked"),
-    [
-        pytest.param(WebSocketMessage(Opcode.TEXT, True, b"key-123456"), True, id="text"),
-        pytest.param(WebSocketMessage(Opcode.BINARY, True, b"\0key-123456\0"), True, id="binary"),
-        pytest.param(WebSocketMessage(Opcode.TEXT, True, b"nothing"), False, id="nothing"),
-        pytest.param(WebSocketMessage(Opcode.TEXT, False, b"key-123456"), False, id="of the server"),
-    ],
-)
-def test_websocket(message: WebSocketMessage, blocked: bool) -> None:
-    flow = tflow.twebsocketflow()
-    flow.websocket.messages.append(message)
-    assert bool(Keys().websocket_message(flow)) is blocked
-
-
 def test_a_flood_of_findings_is_bounded() -> None:
-    scan = Keys(Action.ALERT).requestbody(request())
+    scan = Keys(Action.ALERT).requestviews(request()).opened(Tree(None).root)
     verdicts = [verdict for _ in range(3 * MOST) if (verdict := scan(b"key-123456 " + b"." * 4000))]
     assert len(verdicts) <= MOST
     assert len(verdicts[-1].findings) <= MOST
@@ -107,8 +159,7 @@ def test_a_grave_finding_is_not_lost_among_many() -> None:
             return super().weigh(found, host) if any(finding.rule == "key" for finding in found) else None
 
     assert First().requestheaders(request("/key-123456" + "?name=abcd" * 2 * MOST))
-    scan = First().requestbody(request())
-    assert scan
+    scan = First().requestviews(request()).opened(Tree(None).root)
     assert scan(b"key-123456 " + b"name=abcd " * 2 * MOST + b" " * 4000)
 
 

@@ -163,14 +163,18 @@ def test_stock_addons(folder):
     assert "takes no options" in errors(folder, "- {id: a, use: ./many.py, with: {a: 1}}")[0]
 
 
-#: What must be said to those that do nothing by themselves.
-NEEDED = {"limits.Contents": "block: [executable]", "limits.Methods": "block: [PUT]", "limits.Sizes": "url: 9",
-          "limits.Quotas": "name: q, requests: 9", "limits.Times": "block: ['22:00-06:00']"}
+#: What filters cannot do without.
+NEEDED = {
+    "external.External": "program: /bin/true", "icap.Icap": "url: 'icap://127.0.0.1/x'", "limits.Contents": "block: [pdf]",
+    "limits.Methods": "block: [PUT]", "limits.Quotas": "name: a, requests: 1", "limits.Sizes": "request: 1",
+    "limits.Times": "block: ['22:00-23:00']",
+}
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in(folder, name):
-    [loaded] = made(folder, f"- {{id: a, use: {name}, with: {{{NEEDED.get(name, '')}}}}}")
+    needed = f", with: {{{NEEDED[name]}}}" if name in NEEDED else ""
+    [loaded] = made(folder, f"- {{id: a, use: {name}{needed}}}")
     assert type(loaded.filter) is import_built_in(name)
 
 

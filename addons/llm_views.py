@@ -30,8 +30,14 @@ TOOL: Final = frozenset({"tool", "function", "tool_result", "function_call_outpu
                          "mcp_tool_result", "web_search_tool_result", "computer_call_output", "TOOL"})  # fmt: skip
 #: A prompt's first bytes have one of these (all makers' bodies begin so or with their model).
 _IS_PROMPT: Final = re.compile(
-    rb'"(?:messages|contents|prompt|input|system|instructions|system_instruction|systemInstruction|inputText|chat_history'
-    rb'|preamble)"\s{0,8}:\s{0,8}["\[{]'
+    rb'"(?:messages|contents|chat_history|conversation)"\s{0,8}:\s{0,8}\['
+    rb'|"(?:prompt|input|system|instructions|inputText|preamble|system_?[iI]nstruction)"\s{0,8}:\s{0,8}["\[]'
+    rb'|"system_?[iI]nstruction"\s{0,8}:\s{0,8}\{'
+)
+#: And one of these, which other messages have not.
+_OF_MODELS: Final = re.compile(
+    rb'"(?:role|parts|model|max_?[tT]okens\w*|temperature|stream|anthropic_version|generation_?[cC]onfig|inferenceConfig)"'
+    rb'\s{0,8}:'
 )
 #: Bytes of a string below which it is not worth a view.  It is in the body's own view as well.
 SHORT: Final = 8
@@ -48,7 +54,7 @@ _SUSPICIOUS: Final = re.compile(rb"\d{2}|[A-Za-z]\d|\d[A-Za-z]|[a-z][A-Z]|[A-Z]{
 
 def is_prompt(head: bytes) -> bool:
     """True if JSON that begins so is probably a prompt."""
-    return _IS_PROMPT.search(head) is not None
+    return _IS_PROMPT.search(head) is not None and _OF_MODELS.search(head) is not None
 
 
 def is_tool_result(path: str, role: str) -> bool:
@@ -109,7 +115,7 @@ class AnswerReader:
 
     def __init__(self, view: View) -> None:
         self._view, self._channels = view, dict[str, _Channel]()
-        self._answer = Answer(view.declared, self._said, lambda _name: None, self._payload)
+        self._answer = Answer(view.declared, self._said, lambda _name: None, self._payload, self._over)
 
     def feed(self, data: bytes) -> None:
         self._answer.feed(data)
@@ -122,7 +128,11 @@ class AnswerReader:
     def _said(self, channel: str, piece: bytes) -> None:
         if (found := self._channels.get(channel)) is None:
             found = self._channels[channel] = _Channel(self._view, f"llm:answer.{channel}")
-        found.feed(piece)
+        found.feed(piece, self._answer.is_model)
+
+    def _over(self) -> None:
+        for channel in self._channels.values():
+            channel.event_ends()
 
     def _payload(self, payload: bytes) -> None:
         _show(self._view, "event", payload)
@@ -157,12 +167,16 @@ class _Channel:
 
     def __init__(self, root: View, name: str) -> None:
         self._root, self._name, self._tail = root, name, b""
+        self._added = False                 # something in this event
         self._held: View | None = None      # open and pinned where what may be a value's beginning came
         self._whole = root.inside(name)
         self._whole.flows = True
 
-    def feed(self, piece: bytes) -> None:
+    def feed(self, piece: bytes, may_wait: bool) -> None:
+        self._added = True
         self._whole.feed(piece)
+        if not may_wait:
+            return
         self._tail = (self._tail + piece)[-CONTEXT - LONG :]
         run = _last_run(self._tail)
         may_be = FREE <= len(run) < LONG and _SUSPICIOUS.search(run) is not None
@@ -174,6 +188,13 @@ class _Channel:
             _show(self._root, self._name, self._tail)       # it came and went within this piece
         if may_be and self._held is None:
             self._hold()
+
+    def event_ends(self) -> None:
+        """An event that adds nothing here says that this text is over, or pauses."""
+        if self._held is not None and not self._added:
+            _show(self._root, self._name, self._tail)
+            self._let_go()
+        self._added = False
 
     def end(self) -> None:
         self._let_go()

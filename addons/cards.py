@@ -56,7 +56,7 @@ _SEPARATORS: Final = re.compile(rb"(?:[ +-]|%20)")
 
 #: Not inside a longer number, word, float or UUID; but after what JSON or a URL writes for a quote or a new line.
 _BEFORE: Final = rb"(?:(?<![\w.,-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))(?<![\d.]-)(?<![\dA-Fa-f]{4}\s[\dA-Fa-f]{4}\s)"
-_EDGE: Final = rb"(?:^|[^\w.,]|\\[nrt]|%[0-9A-Fa-f]{2})"
+_EDGE: Final = rb"(?:^|[^\w.]|\\[nrt]|%[0-9A-Fa-f]{2})"
 _AFTER: Final = rb"(?!\w|[.,-]\d|\s[\dA-Fa-f]{4}\s[\dA-Fa-f]{4})"
 #: A digit doubled, and the digits of that added.
 _DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
@@ -97,15 +97,23 @@ def _is_named_card(match: re.Match[bytes]) -> bool:
     return luhn(match[1]) and _issued(match[1], ISSUERS + RARE_ISSUERS)
 
 
+def is_number(digits: bytes) -> bool:
+    """True of a card number, a rare one too, without separators."""
+    return digits.isdigit() and luhn(digits) and _issued(digits, ISSUERS + RARE_ISSUERS)
+
+
+def patterns() -> list[Pattern]:
+    """Return what finds cards: solid, grouped, and rare ones that are named as cards."""
+    return [
+        Pattern("credit_card", _BEFORE + _SOLID + _AFTER, longest=20, accept=_is_card, trigger=_EDGE + rb"[2-68]\d{13}"),
+        Pattern("credit_card", _BEFORE + _GROUPED + _AFTER, longest=28, accept=_is_card, trigger=_EDGE + _GROUPED),
+        Pattern("credit_card", _NAMED + _AFTER, longest=80, accept=_is_named_card),
+    ]
+
+
 @cache
 def _compiled() -> PatternSet:
-    return PatternSet(
-        [
-            Pattern("credit_card", _BEFORE + _SOLID + _AFTER, longest=20, accept=_is_card, trigger=_EDGE + _SOLID),
-            Pattern("credit_card", _BEFORE + _GROUPED + _AFTER, longest=28, accept=_is_card, trigger=_EDGE + _GROUPED),
-            Pattern("credit_card", _NAMED + _AFTER, longest=80, accept=_is_named_card),
-        ]
-    )
+    return PatternSet(patterns())
 
 
 @dataclass

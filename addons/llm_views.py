@@ -39,6 +39,8 @@ _OF_MODELS: Final = re.compile(
     rb'"(?:role|parts|model|max_?[tT]okens\w*|temperature|stream|anthropic_version|generation_?[cC]onfig|inferenceConfig)"'
     rb'\s{0,8}:'
 )
+#: Declared of a prompt's texts: what is inside them is read in the body's own view.
+PLAIN: Final = "text/x-llm"
 #: Bytes of a string below which it is not worth a view.  It is in the body's own view as well.
 SHORT: Final = 8
 
@@ -105,7 +107,7 @@ class _Text:
             return
         self._head += data
         if data and len(self._head) >= SHORT:
-            self._view = self._parent.inside(self._name)
+            self._view = self._parent.inside(self._name, declared=PLAIN)
             self._view.feed(self._head)
             self._head = b""
 
@@ -119,6 +121,8 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> None:
         self._answer.feed(data)
+        for channel in self._channels.values():
+            channel.judge(self._answer.is_model)
 
     def end(self) -> None:
         self._answer.end()
@@ -128,7 +132,7 @@ class AnswerReader:
     def _said(self, channel: str, piece: bytes) -> None:
         if (found := self._channels.get(channel)) is None:
             found = self._channels[channel] = _Channel(self._view, f"llm:answer.{channel}")
-        found.feed(piece, self._answer.is_model)
+        found.feed(piece)
 
     def _over(self) -> None:
         for channel in self._channels.values():
@@ -167,34 +171,34 @@ class _Channel:
 
     def __init__(self, root: View, name: str) -> None:
         self._root, self._name, self._tail = root, name, b""
-        self._added = False                 # something in this event
+        self._new = b""                     # since it was judged
+        self._added = self._goes_on = False             # something in this event; in the last event
         self._held: View | None = None      # open and pinned where what may be a value's beginning came
         self._whole = root.inside(name)
         self._whole.flows = True
 
-    def feed(self, piece: bytes, may_wait: bool) -> None:
-        self._added = True
+    def feed(self, piece: bytes) -> None:
+        self._added = self._goes_on = True
         self._whole.feed(piece)
-        if not may_wait:
-            return
-        self._tail = (self._tail + piece)[-CONTEXT - LONG :]
-        run = _last_run(self._tail)
-        may_be = FREE <= len(run) < LONG and _SUSPICIOUS.search(run) is not None
-        goes_on = may_be and len(run) > len(piece)
-        if self._held is not None and not goes_on:
-            _show(self._root, self._name, self._tail)
-            self._let_go()
-        elif self._held is None and not may_be and _SUSPICIOUS.search(piece):
-            _show(self._root, self._name, self._tail)       # it came and went within this piece
-        if may_be and self._held is None:
-            self._hold()
+        self._new += piece
 
     def event_ends(self) -> None:
         """An event that adds nothing here says that this text is over, or pauses."""
-        if self._held is not None and not self._added:
-            _show(self._root, self._name, self._tail)
+        self._goes_on, self._added = self._added, False
+
+    def judge(self, may_wait: bool) -> None:
+        """A piece of the body is read: show what may be a value, hold what may go on to be one."""
+        text, new = self._tail + self._new, self._new
+        run = _last_run(text) if self._goes_on and may_wait else b""
+        may_be = FREE <= len(run) < LONG and _SUSPICIOUS.search(run) is not None
+        if self._held is not None and not (may_be and len(run) > len(new)):
+            _show(self._root, self._name, text)
             self._let_go()
-        self._added = False
+        elif may_wait and self._held is None and _SUSPICIOUS.search(new, 0, len(new) - len(run) * may_be):
+            _show(self._root, self._name, text)         # it came and went within this piece
+        if may_be and self._held is None:
+            self._hold()
+        self._tail, self._new = text[-CONTEXT - LONG :], b""
 
     def end(self) -> None:
         self._let_go()

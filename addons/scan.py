@@ -13,9 +13,9 @@ further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean t
 import importlib
 import re
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 #: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
 #: value is reported before its first byte has left.
@@ -38,12 +38,21 @@ def anything(_match: re.Match[bytes]) -> bool:
     return True
 
 
+def group(match: re.Match[bytes]) -> int:
+    """Return the number of the first group that takes part in a match, 0 if none does: it is the value."""
+    if not match.re.groups or match.start(1) >= 0:
+        return match.re.groups and 1
+    return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An expression, whose first group (else the whole) is the value.
+    """An expression, whose first group that takes part (else the whole) is the value.
 
     Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
-    `accept` is the last word on a match: entropy, check digits, context.  `trigger` is what Hyperscan, which ignores
+    A match may also begin up to `ahead` bytes behind its keyword or trigger, as a number does behind its label.
+    `accept` is the last word on a match: entropy, check digits, context; it may also name what begins there, with the
+    position of each end.  `trigger` is what Hyperscan, which ignores
     lookarounds, shall look for in place of the expression where that saves many vain reports: something that ends in or
     at the end of every match.
     """
@@ -53,23 +62,25 @@ class Pattern:
     keywords: tuple[bytes, ...] = ()
     before: int = 0
     longest: int = 256
-    accept: Callable[[re.Match[bytes]], bool] = anything
-    trigger: bytes = b""
+    accept: Callable[[re.Match[bytes]], bool | tuple[tuple[str, int], ...]] = anything
+    trigger: bytes | tuple[bytes, ...] = b""
+    ahead: int = 0
 
     def __post_init__(self) -> None:
         if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
             raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
-    """A value found: absolute offsets, the index of its pattern, its first bytes, and a hash that knows it again."""
+class Hit(NamedTuple):
+    """A value found: absolute offsets, the index of its pattern, its first bytes, a hash that knows it again, and what
+    `accept` named it."""
 
     start: int
     pattern: int
     end: int
     head: bytes
     mark: int = 0
+    name: str = ""
 
 
 class Engine(Protocol):
@@ -84,10 +95,10 @@ class Perscan:
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         pyperscan = importlib.import_module("pyperscan")
         flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
-        self._longest = [p.longest for p in patterns]
+        self._reach = [(p.longest, p.ahead) for p in patterns]
         self._free: list[Trigger] = []
         self._database = pyperscan.StreamDatabase(
-            *(pyperscan.Pattern(p.trigger or shortest(p.regex), flag, tag=i) for i, p in enumerate(patterns))
+            *(pyperscan.Pattern(text, flag, tag=i) for i, text in _expressions(patterns))
         )
 
     def open(self) -> Trigger:
@@ -98,7 +109,7 @@ class Perscan:
 
         def trigger(data: bytes) -> list[Region]:
             if data:
-                return _regions(scanner.scan, ends, self._longest, data)
+                return _regions(scanner.scan, ends, self._reach, data)
             # To make a scanner takes ten times as long as to scan the head of a request.
             scanner.reset()
             ends.clear()
@@ -118,12 +129,12 @@ class Hyperscan:
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         hyperscan = importlib.import_module("hyperscan")
-        self._longest = [p.longest for p in patterns]
+        self._reach = [(p.longest, p.ahead) for p in patterns]
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM)
         self._database.compile(
-            expressions=[p.trigger or shortest(p.regex) for p in patterns],
-            ids=list(range(len(patterns))),
-            flags=[hyperscan.HS_FLAG_PREFILTER] * len(patterns),
+            expressions=[text for _, text in _expressions(patterns)],
+            ids=[i for i, _ in _expressions(patterns)],
+            flags=[hyperscan.HS_FLAG_PREFILTER] * len(_expressions(patterns)),
         )
 
     def open(self) -> Trigger:
@@ -134,7 +145,7 @@ class Hyperscan:
         def trigger(data: bytes) -> list[Region]:
             # The stream does not keep its database alive: this function does, by `self`.
             if data:
-                return _regions(stream.scan, ends, self._longest, data)
+                return _regions(stream.scan, ends, self._reach, data)
             stream.__exit__(None, None, None)
             return []
 
@@ -145,18 +156,24 @@ class Hyperscan:
         ends.append((pattern, end))
 
 
+def _expressions(patterns: Sequence[Pattern]) -> list[tuple[int, bytes]]:
+    """Return what Hyperscan looks for, with the index of the pattern that it is for."""
+    triggers = [p.trigger or shortest(p.regex) for p in patterns]
+    return [(i, text) for i, t in enumerate(triggers) for text in ((t,) if isinstance(t, bytes) else t)]
+
+
 def shortest(regex: bytes) -> bytes:
     """Return the expression without its open end: one report where the shortest match ends, not one a byte."""
     return re.sub(rb"\{([1-9]\d*),\d+\}(\)?)(?:\(\?!(?:[^()]|\(\?:[^()]*\))*\))?$", rb"{\1}\2", regex)
 
 
 def _regions(
-    scan: Callable[[bytes], object], ends: list[tuple[int, int]], longest: list[int], data: bytes
+    scan: Callable[[bytes], object], ends: list[tuple[int, int]], reach: list[tuple[int, int]], data: bytes
 ) -> list[Region]:
     scan(data)
     if not ends:
         return []
-    regions = [(pattern, max(0, end - longest[pattern]), end) for pattern, end in sorted(ends)]
+    regions = [(p, max(0, end - reach[p][0]), end + reach[p][1]) for p, end in sorted(ends)]
     ends.clear()
     return regions
 
@@ -166,9 +183,11 @@ class Keywords:
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         ahocorasick = importlib.import_module("ahocorasick_rs")
-        pairs = [(word, i, p.before) for i, p in enumerate(patterns) for word in p.keywords]
-        self._words = sorted({word for word, _, _ in pairs})
-        self._used_by = {word: [(i, before) for w, i, before in pairs if w == word] for word in self._words}
+        self._used_by: dict[bytes, list[tuple[int, int, int]]] = {}
+        for i, p in enumerate(patterns):
+            for word in set(p.keywords):
+                self._used_by.setdefault(word, []).append((i, p.before, p.ahead))
+        self._words = sorted(self._used_by)
         self._automaton = ahocorasick.BytesAhoCorasick(self._words or [b"\0never"])
         self._overlap = max(map(len, self._words), default=1) - 1
         self._everywhere = [i for i, p in enumerate(patterns) if not p.keywords]
@@ -184,7 +203,8 @@ class Keywords:
             for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
                 if end > len(tail):
                     at = base + start
-                    regions += [(i, max(0, at - before), at) for i, before in self._used_by[self._words[number]]]
+                    used = self._used_by[self._words[number]]
+                    regions += [(i, max(0, at - before), at + ahead) for i, before, ahead in used]
             seen += len(data)
             tail = text[-self._overlap :] if self._overlap else b""
             return regions
@@ -203,12 +223,29 @@ def engine(patterns: Sequence[Pattern]) -> Engine:
     return Keywords(patterns)
 
 
+def _places(word: bytes, text: bytes) -> Iterator[int]:
+    """Yield where a word begins."""
+    at = text.find(word)
+    while at >= 0:
+        yield at
+        at = text.find(word, at + 1)
+
+
+def _overlapping(expression: re.Pattern[bytes], text: bytes, at: int, stop: int) -> Iterator[re.Match[bytes]]:
+    """Yield a match for each start that has one."""
+    while match := expression.search(text, at, stop):
+        yield match
+        at = match.start() + 1
+
+
 class PatternSet:
     """Patterns, compiled once; `stream()` for each text."""
 
     def __init__(self, patterns: Sequence[Pattern], kind: Callable[[Sequence[Pattern]], Engine] = engine) -> None:
         self.patterns = tuple(patterns)
         self.expressions = [re.compile(p.regex) for p in self.patterns]
+        #: The longest keyword of each.
+        self.widths = [max(map(len, p.keywords), default=0) for p in self.patterns]
         self._engine = kind(self.patterns)
 
     def stream(self) -> "Stream":
@@ -249,7 +286,7 @@ class Stream:
         regions = self._waiting.setdefault(pattern, [])
         if regions and low <= regions[-1][1] + 1:
             first, last = regions[-1]
-            regions[-1] = (first, max(high, last))
+            regions[-1] = (min(first, low), max(high, last))
         else:
             regions.append((low, high))
 
@@ -269,13 +306,26 @@ class Stream:
 
     def _search(self, pattern: int, text: bytes, base: int, low: int, last: int) -> None:
         rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
-        at, stop = low - base, last - base + rule.longest + LOOK
-        while (match := expression.search(text, at, stop)) and match.start() <= last - base:
-            if rule.accept(match):
-                start, end = match.span(match.re.groups and 1)
-                value = text[start:end]
-                insort(self._found, Hit(base + start, pattern, base + end, value[:8], hash(value)))
-            at = match.start() + 1
+        at, final = low - base, last - base
+        stop = final + rule.longest + LOOK
+        if rule.keywords and not rule.before and not rule.ahead:
+            # A match begins with a keyword: to find those takes a tenth of the time that `search` needs at each byte.
+            window = text[at : final + self._set.widths[pattern]].lower()
+            starts = sorted({at + place for word in rule.keywords for place in _places(word, window)})
+            matches: Iterable[re.Match[bytes] | None] = (
+                expression.match(text, start, stop) for start in starts if start <= final)
+        else:
+            matches = _overlapping(expression, text, at, stop)
+        for match in matches:
+            if match is None:
+                continue
+            if match.start() > final:
+                break
+            start, end = match.span(group(match))
+            said = rule.accept(match)
+            for name, till in ((("", end),) if said is True else said or ()):
+                value = text[start:till]
+                insort(self._found, Hit(base + start, pattern, base + till, value[:8], hash(value), name))
 
     def _due(self, horizon: int) -> list[Hit]:
         count = next((i for i, hit in enumerate(self._found) if hit.start > horizon), len(self._found))

@@ -198,7 +198,7 @@ class Body:
                 continue
             result = rule.guarded(scanner, part)
             if result is not None and inspect.isawaitable(result):
-                result = yield rule.answer(result)
+                result = yield rule.awaited(result)
             if result is DONE:
                 self._scanners.remove((rule, scanner))
             elif result is not None:
@@ -226,7 +226,7 @@ class Body:
     def _answers(self) -> Work:
         while self._ears.awaited:
             ear, awaitable = self._ears.awaited.popleft()
-            self._ears.answered(ear, (yield ear.rule.answer(awaitable)))
+            self._ears.answered(ear, (yield ear.rule.awaited(awaitable)))
             yield None
 
     def _reads(self, call: Callable[..., None], *args: bytes) -> bool:

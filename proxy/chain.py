@@ -10,7 +10,7 @@ import time
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mitmproxy import flow as mitmflow
 from mitmproxy import http
@@ -51,6 +51,7 @@ class Rule:
     on_error: Action
     deadline: float                     # seconds
     buffer: int                         # bytes
+    answer: Literal["page", "placeholder", "reset"] = "page"
     misses: int = 0
     resting_until: float = 0.0
     hooks: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Rule:
             if views in hooks:      # the body is the first of its views
                 hooks.pop(body, None)
         return cls(rule.id, loaded.filter, loaded.matches, rule.mode == "monitor", Action(rule.on_error),
-                   rule.deadline / 1000, rule.buffer, hooks=hooks)
+                   rule.deadline / 1000, rule.buffer, rule.answer, hooks=hooks)
 
     def concerns(self, connection: Connection) -> bool:
         """Tell whether its `when` could hold for requests of whoever connects; if that cannot be told, it could."""
@@ -98,7 +99,7 @@ class Rule:
         self.misses = 0
         return result
 
-    async def answer(self, result: Awaitable[object]) -> object:
+    async def awaited(self, result: Awaitable[object]) -> object:
         """Wait for what a hook or a scanner has promised, under the deadline; what fails is a failed `Decision`."""
         try:
             async with asyncio.timeout(self.deadline):
@@ -150,6 +151,12 @@ class Exchange:
     def stopped(self) -> bool:
         return self.decision is not None and self.decision.action is not Action.ALLOW
 
+    @property
+    def manner(self) -> Literal["page", "placeholder", "reset"]:
+        """How the rule that decided wants to be answered for."""
+        decided = self.decision.rule if self.decision else ""
+        return next((rule.answer for rule in self.rules if rule.id == decided), "page")
+
     def asking(self, hook: str) -> Iterator[Rule]:
         """The rules that have this hook and match, in order, up to the one that allowed."""
         if self.decision is not None and self.decision.action is not Action.ALLOW:
@@ -188,7 +195,7 @@ class Exchange:
     async def _go_on(self, hook: str, rules: Iterator[Rule], rule: Rule, before: http.Response | None,
                      result: Awaitable[object]) -> None:
         """Wait for this rule's answer, then ask the others."""
-        decided = self.note(rule.verdict(await rule.answer(result))) or self._acted(rule, before)
+        decided = self.note(rule.verdict(await rule.awaited(result))) or self._acted(rule, before)
         if not decided and (waiting := self._ask(hook, rules)) is not None:
             await waiting
 

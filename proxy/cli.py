@@ -43,7 +43,13 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system-proxy": ("proxy.systemproxy:system_proxy", ("setting_action", "to", "places", "prefix", "state", "run_dir",
                                                         "json")),
     "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
-    "filters": ("proxy.checking:filters", ("json",)),
+    "lists": ("proxy.listcommand:lists", ("lists_action", "policy", "force", "json")),
+    "quotas": ("proxy.quotacommand:quotas", ("state", "json")),
+    "filters": ("proxy.checking:filters", ("filter_words", "json")),
+    "fingerprint": ("proxy.fingerprinting:fingerprint", (
+        "fingerprint_what", "fingerprint_source", "out", "column", "delimiter", "alone", "salt_file", "ignore",
+        "common", "json")),
+    "canary": ("proxy.fingerprinting:canary", ("canary_action", "canary_kind", "canary_domain", "json")),
     "service": ("proxy.service:service", ("service_action", "policy", "yes", "dry_run", "json")),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

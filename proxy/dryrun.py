@@ -107,6 +107,14 @@ async def through(chain: Chain, flow: http.HTTPFlow, alerts: Sequence[Decision] 
     return exchange
 
 
+def fill(message: http.Message, body: bytes) -> None:
+    """Give a message its body as it travels: mitmproxy's `content` would encode it once more."""
+    message.raw_content = body
+    message.headers.pop("content-length", None)
+    if body:
+        message.headers["content-length"] = str(len(body))
+
+
 async def _message(transfer: Transfer, side: str, body: bytes, chunk: int) -> None:
     """The body streams to those who scan, then those that collect get it whole, if it is not too large for them."""
     exchange = transfer.exchange

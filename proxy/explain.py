@@ -18,6 +18,7 @@ from addons.connection import Connection, Process
 from addons.verdict import Finding
 from proxy import assumed, deadline, dryrun
 from proxy.chain import Chain, Exchange
+from proxy.dryrun import Outcome
 from proxy.options import UsageError, state
 from proxy.pins import Pins, learnable
 from proxy.policy import default_policy, load
@@ -27,6 +28,8 @@ from proxy.session import Rules
 
 #: What a path or a query may have in it as it is (RFC 3986, 3.3 and 3.4), or quoted already.
 URL_SAFE = "%/?:@!$&'()*+,;=-._~[]|"
+#: Schemes of what a browser has already.
+INSIDE = ("data:", "blob:", "about:", "javascript:")
 #: What a browser says of the kind of resource it asks for (Fetch Metadata), by the names that filter lists use.
 DESTINATIONS = {"xmlhttprequest": "empty", "subdocument": "iframe", "stylesheet": "style", "media": "video",
                 "ping": "empty", "websocket": "websocket", "other": "empty"}
@@ -62,8 +65,8 @@ class Asked:
         if not check.is_valid_host(self.host.encode()):
             raise ValueError(f"not a host: {self.host!r}")
         self.port = parts.port or (443 if self.tls else 80)
-        query = f"?{parts.query}" if parts.query else ""
-        self.path = quote((parts.path or "/") + query, safe=URL_SAFE)
+        target = self.url.partition("#")[0].partition("://")[2].partition(parts.netloc)[2]
+        self.path = quote(target if target.startswith("/") else f"/{target}", safe=URL_SAFE)
 
     @property
     def authority(self) -> str:
@@ -83,9 +86,13 @@ class Asked:
         if self.type:
             headers.append((b"sec-fetch-dest", DESTINATIONS.get(self.type, self.type).encode()))
         url = f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
-        flow.request = http.Request.make(self.method, url, self.body, headers)
+        flow.request = http.Request.make(self.method, url, b"", headers)
+        dryrun.fill(flow.request, self.body)
+        flow.request.path = self.path       # as it is, with an empty query or two slashes
         flow.request.headers.setdefault("host", self.authority)
         flow.metadata["process"] = self.process
+        if self.type:
+            flow.metadata["resource_type"] = self.type      # headers cannot say all of them
         return flow
 
     def connection(self) -> Connection:
@@ -97,18 +104,30 @@ class Asked:
         return Connection(name, (address, self.port), ("127.0.0.1", 0), self.process, tls=self.tls)
 
 
+@dataclass(frozen=True)
+class Inside:
+    """A URL among many that a browser resolves by itself."""
+
+    url: str
+
+
 async def judge(rules: Rules, asked: Asked, pins: Pins) -> dict[str, Any]:
     """Return the verdict, the rule and reason behind it, what every rule said, the labels, and what TLS would be."""
     connection = asked.connection()
     found = await dryrun.judge(rules, connection, asked.flow(), pins)
-    assumed = f", if {connection.host}'s address proves to be that name's (probe)" if found.proved else ""
-    answer = {"url": asked.url, "verdict": found.verdict, "rule": found.rule, "reason": found.reason + assumed,
-              "alerts": [{"rule": each.rule, "reason": each.reason} for each in found.alerts]}
+    if found.proved:
+        found.reason += f", if {connection.host}'s address proves to be that name's (probe)"
+    answer = _answer(asked.url, found)
     if found.exchange is None:
         return answer
     return answer | {"findings": list(map(shown, found.findings)), "labels": sorted(found.labels),
                      "rules": _said(rules.chain, found.exchange),
                      "tls": list(_tls(rules.policy, connection)) if asked.tls else []}
+
+
+def _answer(url: str, found: Outcome) -> dict[str, Any]:
+    return {"url": url, "verdict": found.verdict, "rule": found.rule, "reason": found.reason,
+            "alerts": [{"rule": each.rule, "reason": each.reason} for each in found.alerts]}
 
 
 def _tls(policy: Policy, connection: Connection) -> Iterator[str]:
@@ -178,7 +197,8 @@ def explain(arguments: argparse.Namespace) -> int:
 
 async def _explain(rules: Rules, pins: Pins, arguments: argparse.Namespace) -> None:
     for asked in _many(arguments.requests) if arguments.requests else [_one(arguments)]:
-        answer = await judge(rules, asked, pins)
+        answer = _answer(asked.url, Outcome("pass", "", "nothing of it meets a proxy")) if isinstance(asked, Inside) \
+            else await judge(rules, asked, pins)
         print(json.dumps(answer) if arguments.json else _text(answer), flush=not arguments.requests)
 
 
@@ -195,7 +215,7 @@ def _one(arguments: argparse.Namespace) -> Asked:
         raise UsageError(str(error)) from None
 
 
-def _many(path: Path) -> Iterator[Asked]:
+def _many(path: Path) -> Iterator[Asked | Inside]:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, 1):
@@ -205,9 +225,11 @@ def _many(path: Path) -> Iterator[Asked]:
         raise UsageError(str(error)) from None
 
 
-def _parse(text: str, place: str) -> Asked:
+def _parse(text: str, place: str) -> Asked | Inside:
     try:
         given = json.loads(text)
+        if str(given["url"]).lower().startswith(INSIDE):
+            return Inside(str(given["url"]))
         body = str(given.get("body", "")).encode()
         return Asked(given["url"], given.get("method") or ("POST" if body else "GET"),
                      list(given.get("headers", {}).items()), body, *assumed.given(given),

@@ -224,12 +224,12 @@ def _act(transfer: Transfer, flow: http.HTTPFlow) -> None:
     decision = transfer.exchange.decision
     if decision is None or decision.action is Action.ALLOW or decision.answered:
         return
-    if decision.action is Action.KILL:
+    if decision.action is Action.KILL or transfer.exchange.manner == "reset":
         if flow.killable:
             flow.kill()
         return
     flow.response = answers.refusal(flow.request, 403, decision.reason, incident=transfer.incident,
-                                    rule=decision.rule, host=transfer.host)
+                                    rule=decision.rule, host=transfer.host, manner=transfer.exchange.manner)
 
 
 async def observe(session: Session, hook: str, flow: http.HTTPFlow) -> None:

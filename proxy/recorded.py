@@ -17,6 +17,8 @@ from mitmproxy.io import FlowReader
 from mitmproxy.websocket import WebSocketData, WebSocketMessage
 from wsproto.frame_protocol import Opcode
 
+from proxy import dryrun
+
 #: Bytes of a HAR file, which is one JSON value: a day of browsing has a tenth.
 MAX_HAR = 1024 * 1024 * 1024
 
@@ -95,11 +97,9 @@ def _headers(pairs: list[dict[str, str]]) -> list[tuple[bytes, bytes]]:
 
 
 def _hold(message: http.Message, body: bytes) -> None:
-    for name in ("content-encoding", "transfer-encoding", "content-length"):
+    for name in ("content-encoding", "transfer-encoding"):
         message.headers.pop(name, None)
-    message.raw_content = body
-    if body:
-        message.headers["content-length"] = str(len(body))
+    dryrun.fill(message, body)
 
 
 def _posted(post: dict[str, Any] | None) -> bytes:

@@ -6,15 +6,18 @@ from typing import Final
 from addons import llm_views
 from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
+from addons.views.charsets import WideStrings, charset_reader, declared_charset, marked_charset, shown_charset
 from addons.views.escapes import Escapes, FormEscapes
 from addons.views.grpc import TYPES, Grpc
 from addons.views.guesses import guesses
 from addons.views.multipart import ENCODED, Part, multipart
+from addons.views.near import MAX_TEXT_DEPTH
 from addons.views.office import Archive
 from addons.views.oldoffice import Ole, Rtf
 from addons.views.pdf import Pdf
 from addons.views.protobuf import TYPES as PROTOBUF
 from addons.views.protobuf import Protobuf
+from addons.views.quoted import Quoted
 from addons.views.runs import Runs
 from addons.views.sse import Events
 from addons.views.tree import Reader, View
@@ -45,6 +48,8 @@ BY_KIND: Final[dict[str, Make]] = {
 #: Kinds whose bytes are no text, and hold none that matters: they are heard as they are.
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "application/wasm", "application/elf", "application/mach-o",
                 "application/java-class", "application/pe")
+#: Kinds that hold texts in UTF-16 at any place.
+BINARY: Final = ("data", "application/ole", "application/sqlite")
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -62,18 +67,27 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
     if known(view):
         return [DECLARED[media_type(view)](view), *llm_views.readers(view, head)], False
+    if view.declared == llm_views.PLAIN:
+        return [], True
     for start, make in DECLARED_AS.items():
         if media_type(view).startswith(start):
             return [make(view)], True
     if head and view.kind in BY_KIND:
         return [BY_KIND[view.kind](view)], True
+    if charset := marked_charset(head):
+        return [charset_reader(view, charset)], True
     made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
     if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
         return made, True
-    return [*made, *texts(view), *llm_views.readers(view, head)], True
+    return [*made, *texts(view, head), *llm_views.readers(view, head)], True
 
 
-def texts(view: View) -> list[Reader]:
+def texts(view: View, head: bytes) -> list[Reader]:
     """Return the readers of texts, and of what may hold some."""
     form = view.kind == "application/form" or media_type(view) == FORM
-    return [FormEscapes(view) if form else Escapes(view), Runs(view)]
+    readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view), Quoted(view)]
+    if view.text_depth < MAX_TEXT_DEPTH and (charset := shown_charset(head) or declared_charset(view.declared)):
+        readers.append(charset_reader(view, charset))
+    elif view.kind in BINARY:
+        readers.append(WideStrings(view))
+    return readers

@@ -22,6 +22,8 @@ SHORT: Final = 14
 SHORT_HEX: Final = 22
 #: A run that is still going on after so many characters is decoded as it comes.
 LONG: Final = 2048
+#: Characters of a group that may still be there when the next come, with the break of a line.
+BACK: Final = 16
 #: Characters of a line before a break that a run may go on over: mail has 76, PEM 64 (RFC 2045, 6.8; RFC 7468).
 LINE: Final = 32
 #: Base64 of the smallest container that holds anything: gzip of a few words.
@@ -48,6 +50,8 @@ _WIDE_TEXT: Final = re.compile(_WIDE * 2)
 _HEX_TEXT: Final = re.compile(rb"(?:[2-7][0-9a-fA-F]){11}")
 _HEX: Final = b"0123456789abcdefABCDEF"
 _HEXES: Final = re.compile(rb"[0-9a-fA-F]+")
+_DIGITS32: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_NOT_32: Final = b"abcdefghijklmnopqrstuvwxyz0189+/-_"
 _BASE32: Final = re.compile(rb"[A-Z2-7]+")
 _NOT_HEX: Final = b"GHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz+/-_"
 _UNPRINTABLE: Final = bytes(c for c in range(0x20) if c not in b"\t\n\r") + b"\x7f"
@@ -116,11 +120,14 @@ class Runs(TextReader):
                 if not last and len(text) - begin < LONG:
                     return self._passed(begin)
                 end = len(text)
-                if not last:
-                    self._long = _Long(self.view, text[begin:], self.at + begin)
-                    return self._go_on(text, classes, last, begin)
-            self._judge(text[begin:end], self.at + begin, self.at + end)
-            start = end
+            if end - begin >= LONG:
+                self._long = _Long(self.view, text[begin:end], self.at + begin)
+                start = self._go_on(text, classes, last, begin)
+                if self._long is not None:
+                    return start
+            else:
+                self._judge(text[begin:end], self.at + begin, self.at + end)
+                start = end
         if last:
             return self._passed(len(text))
         return self._passed(max(start, classes.rfind(b" ") + 1, len(text) - LONG))
@@ -202,15 +209,13 @@ class Runs(TextReader):
                 break
             broken = _BREAK.match(text, stop)
             if broken is None:
-                if not last and _BREAK_PART.match(text, stop):
-                    long.feed(text[start:stop].translate(None, _BREAKS), self.at + start)
-                    return stop
-                long.feed(text[start:stop].translate(None, _BREAKS), self.at + start)
-                long.end()
-                self._long = None
+                long.feed(text[start:stop], self.at + start)
+                if last or not _BREAK_PART.match(text, stop):
+                    long.end()
+                    self._long = None
                 return stop
             end = broken.end()
-        long.feed(text[start:end].translate(None, _BREAKS), self.at + start)
+        long.feed(text[start:end], self.at + start)
         if last:
             long.end()
             self._long = None
@@ -218,28 +223,29 @@ class Runs(TextReader):
 
 
 class _Long:
-    """A run that is decoded as it comes."""
+    """A run that is decoded as it comes; its first LONG characters say how."""
 
     def __init__(self, view: View, head: bytes, since: int) -> None:
-        head = head.translate(None, _BREAKS)
-        self._hex = not head.translate(None, _HEX)
-        text = None if self._hex or _MAGIC.match(head) or _TEXT.match(head) else _TEXT.search(head)
-        self._skip = text.start() % 4 if text else 0
-        self._out = view.inside("hex" if self._hex else "base64", transform=True, since=since)
-        self._left = b""
+        head = head[:LONG].translate(None, _BREAKS)
+        self._skip, self._left = 0, b""
+        if not head.translate(None, _HEX):
+            step, self._others, self._decode, self._group = "hex", _NOT_HEX, unhex, 2
+        elif not head.translate(None, _DIGITS32):
+            step, self._others, self._decode, self._group = "base32", _NOT_32, unbase32, 8
+        else:
+            step, self._others, self._decode, self._group = "base64", b"", decoded, 4
+            sense = None if _MAGIC.match(head) or _TEXT.match(head) else _TEXT.search(head)
+            self._skip = sense.start() % 4 if sense else 0
+        self._out = view.inside(step, transform=True, since=since)
 
     def feed(self, chars: bytes, since: int) -> None:
+        chars = chars.translate(None, _BREAKS + self._others)
         chars, self._skip = chars[self._skip :], max(0, self._skip - len(chars))
         chars = self._left + chars
-        size = len(chars) & ~3
+        size = len(chars) - len(chars) % self._group
         self._left = chars[size:]
-        self._out.feed(self._decoded(chars[:size]), since - 4)
+        self._out.feed(self._decode(chars[:size]), max(0, since - BACK))
 
     def end(self) -> None:
-        self._out.feed(self._decoded(self._left))
+        self._out.feed(self._decode(self._left))
         self._out.end()
-
-    def _decoded(self, chars: bytes) -> bytes:
-        if self._hex:
-            return unhex(chars.translate(None, _NOT_HEX))
-        return decoded(chars)

@@ -1,6 +1,5 @@
 """Labels for every request: protocol, direction, content, kind, application, category, operation."""
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -72,14 +71,14 @@ class Http:
         data = flow.request.data
         headers = {name.lower(): value.lower() for name, value in data.headers.fields}
         uploads = data.method in heads.UPLOADS and headers.get(b"content-length") != b"0"
-        host = ""
-        with suppress(ValueError):
+        try:
             host = host_of(flow.request)
+        except ValueError:
+            host = ""
         known = self._known.of(host, data.path)
         names = [heads.protocol(flow.request, headers), "direction:upload" if uploads else "direction:download", *known]
         if told := heads.request_kind(headers, uploads, data.method):
-            names.append(told)
-            names.append(_OPERATIONS[told])
+            names += told, _OPERATIONS[told]
             if told == "kind:upload":
                 _upload(flow, headers)
             elif told == "kind:stream":
@@ -90,7 +89,7 @@ class Http:
         parts = operation.segments(data.path)
         if not operation.WORDS.isdisjoint(parts):
             _by_path(flow, parts, uploads)
-        if uploads or "protocol:websocket" in names:
+        if uploads or b"upgrade" in headers:
             _by_type(flow, headers, known)
             providers.recognise(flow, host, parts)
         if not known:
@@ -98,9 +97,8 @@ class Http:
 
     def _guess(self, flow: http.HTTPFlow, headers: Headers) -> None:
         """The host is not known: what the client says of itself, and the origin's certificate, may tell."""
-        if agent := headers.get(b"user-agent"):
-            for name in self._agent(agent):
-                label(flow, name, AGENT_CONFIDENCE)
+        for name in self._agent(headers.get(b"user-agent", b"")):
+            label(flow, name, AGENT_CONFIDENCE)
         if chain := flow.server_conn.certificate_list:
             for name in self._certified(flow.server_conn.id, chain[0]):
                 label(flow, name, CERTIFICATE_CONFIDENCE)

@@ -143,14 +143,13 @@ class Answer:
             self._buffer, self.feed = b"", _ignore
             return
         with suppress(ValueError, RecursionError):
-            self._read(json.loads(text))
+            self._read(json.loads(text), b'"name"' in text)
         self._over()
 
-    def _read(self, event: Any) -> None:
+    def _read(self, event: Any, may_call: bool) -> None:
         if isinstance(event, dict) and str(event.get("type", "")).endswith(_REPEATS):
             return
-        budget = iter(range(MAX_VALUES))
-        for name in calls(event, 0, budget):
+        for name in calls(event, 0, iter(range(MAX_VALUES))) if may_call else ():
             self._called(name)
         budget = iter(range(MAX_VALUES))
         for key, index, piece in pieces(event, "", "", 0, budget):

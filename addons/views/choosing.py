@@ -66,6 +66,8 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
     if known(view):
         return [DECLARED[media_type(view)](view), *llm_views.readers(view, head)], False
+    if view.declared == llm_views.PLAIN:
+        return [], True
     for start, make in DECLARED_AS.items():
         if media_type(view).startswith(start):
             return [make(view)], True

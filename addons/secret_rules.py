@@ -162,6 +162,12 @@ _CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
 _NOT_BEFORE: Final = re.compile(rb"\A\(\?<!\[((?:[^\]\\]|\\.)+)\]\)")
 
 
+def _before(match: re.Match[bytes]) -> bytes:
+    """What stands before a match, as Hyperscan understands it: `(?<![a-z])` becomes `(?:^|[^a-z])`."""
+    members = match[1]
+    return b"(?:^|[" + (members[1:] if members.startswith(b"^") else b"^" + members) + b"])"
+
+
 def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int, begins_word: bool = False) -> Rule:
     after, near = table.get("unless_after"), table.get("near")
     accept = _Accept(
@@ -174,7 +180,7 @@ def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int
     )
     words = tuple(word.encode() for word in keywords)
     # Hyperscan knows no possessive repeats either.
-    plain = _NOT_BEFORE.sub(rb"(?:^|[^\1])", regex).replace(b"}+", b"}")
+    plain = _NOT_BEFORE.sub(_before, regex).replace(b"}+", b"}")
     trigger = table.get("trigger", "").encode() or shortest(plain)
     pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept, trigger)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))

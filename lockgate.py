@@ -8,6 +8,7 @@ from addons import (
     Finding,
     Process,
     Verdict,
+    ViewScanner,
     alert,
     allow,
     block,
@@ -16,8 +17,8 @@ from addons import (
     labels,
 )
 
-__all__ = ["DONE", "Action", "BodyScanner", "Connection", "Finding", "Process", "Verdict", "alert", "allow", "block",
-           "kill", "label", "labels"]
+__all__ = ["DONE", "Action", "BodyScanner", "Connection", "Finding", "Process", "Verdict", "ViewScanner", "alert",
+           "allow", "block", "kill", "label", "labels"]
 
 if __name__ == "__main__":
     import sys

@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 MINIMUM=3.12
-PACKAGES=(nftables iproute2 curl git libnss3-tools nginx-light openssl chromium nodejs gnutls-bin wget)
-PROGRAMS=(nft ip curl git certutil nginx openssl chromium node gnutls-cli wget)
+PACKAGES=(nftables iproute2 curl git libnss3-tools nginx-light openssl chromium nodejs gnutls-bin wget libc-icap-mod-contentfiltering)
+PROGRAMS=(nft ip curl git certutil nginx openssl chromium node gnutls-cli wget c-icap)
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; }
 

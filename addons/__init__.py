@@ -8,7 +8,8 @@ and what a filter raises counts as the rule's `on_error`.
 Hooks: `connection(conn)` before anything is dialled; `requestheaders(flow)`, `responseheaders(flow)` and
 `websocket_message(flow)` as in mitmproxy; `requestbody(flow)` and `responsebody(flow)` return a `BodyScanner`, fresh
 for each message, which gets the decoded body piece by piece and at last b"".  A scanner that wants no more returns
-`DONE`.
+`DONE`.  `requestviews(flow)` and `responseviews(flow)` return a `ViewScanner`, which gets such a scanner for each view
+of the message (see `addons.views`): its parts, the entries of its archives, its texts without their escapes.
 `request` and `response` exist as well, but then the body must be buffered.
 
 Labels (`label`, `labels`) are how an earlier filter talks to later ones and to the rules of the policy.
@@ -16,7 +17,7 @@ Labels (`label`, `labels`) are how an earlier filter talks to later ones and to 
     verdict, connection   the words above          blocklist  hosts by name, suffix, network
     names, text           host names; URL, headers  classify   labels, with sniff and catalogue.yaml
     scan                  many patterns, streaming credentials, cards   data-leak filters, with leaks and secret_rules
-    decode                Content-Encoding, bounded
+    decode                Content-Encoding, bounded   urls, categories, limits, contents, schedule, quotas   blocking
     pii                   personal data, with identifiers (a table), near (words around numbers), personal, phones,
                           netaddresses
 """
@@ -28,9 +29,11 @@ from addons.verdict import (
     BodyScanner,
     Finding,
     Verdict,
+    ViewScanner,
     alert,
     allow,
     block,
+    confidence,
     kill,
     label,
     labels,
@@ -45,9 +48,11 @@ __all__ = [
     "Finding",
     "Process",
     "Verdict",
+    "ViewScanner",
     "alert",
     "allow",
     "block",
+    "confidence",
     "kill",
     "label",
     "labels",

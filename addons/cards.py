@@ -7,10 +7,10 @@ from typing import Final
 
 from mitmproxy import http
 
-from addons.leaks import MOST, Finder, LeakFilter, action, asked
+from addons.leaks import MOST, Finder, LeakFilter, asked
 from addons.names import covers
 from addons.scan import LOOK, Pattern, PatternSet
-from addons.verdict import BodyScanner, Finding, Verdict, label
+from addons.verdict import Finding, Verdict, label
 
 #: First digits from .. to, and lengths, of what issuers hand out (ISO/IEC 7812; the networks' published BIN ranges).
 ISSUERS: Final = (
@@ -122,20 +122,19 @@ def _compiled() -> PatternSet:
 
 @dataclass
 class Cards(LeakFilter):
-    """Payment-card numbers in the URL, headers, body and WebSocket messages of requests.
+    """Payment-card numbers in the URL, the headers, and all views of bodies and WebSocket messages.
 
     A number counts if it has an issuer's first digits and length, a right check digit, and stands alone: not in a
     longer number, an identifier or a field whose name says that it is a time or an id.  `processors` are hosts (with
     their sub-domains) that may receive cards: their requests get the label `card-processor` and are not searched.
-    Fewer cards in one message than `minimum` pass; more lead to `action`: alert, block or kill.
+    Fewer cards in one message than `minimum` pass.
     """
 
     processors: tuple[str, ...] = ()
-    action: str = "block"
     minimum: int = 1
 
     def __post_init__(self) -> None:
-        self._action = action(self.action)
+        super().__post_init__()
         if not 1 <= self.minimum <= MOST:
             raise ValueError(f"minimum: {self.minimum} is not between 1 and {MOST}")
         self._patterns = _compiled()
@@ -150,16 +149,12 @@ class Cards(LeakFilter):
         return Verdict(self._action, reason, tuple(found[-MOST:]))
 
     def requestheaders(self, flow: http.HTTPFlow) -> Verdict | None:
-        if self._may_have_cards(flow):
+        if self._is_processor(flow):
             label(flow, "card-processor")
-            return None
         return super().requestheaders(flow)
 
-    def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
-        return None if self._may_have_cards(flow) else super().requestbody(flow)
+    def spares(self, flow: http.HTTPFlow) -> bool:
+        return self._is_processor(flow) or super().spares(flow)
 
-    def websocket_message(self, flow: http.HTTPFlow) -> Verdict | None:
-        return None if self._may_have_cards(flow) else super().websocket_message(flow)
-
-    def _may_have_cards(self, flow: http.HTTPFlow) -> bool:
+    def _is_processor(self, flow: http.HTTPFlow) -> bool:
         return bool(self.processors) and covers(self.processors, asked(flow))

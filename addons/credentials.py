@@ -1,45 +1,39 @@
 """Keep secrets from leaving: API keys, access tokens, private keys, passwords in URLs."""
 
 from dataclasses import dataclass, field
-from functools import cache
+from pathlib import Path
 
-from addons.leaks import MOST, Finder, LeakFilter, action
+from addons.known_secrets import compiled, known
+from addons.leaks import MOST, Finder, LeakFilter
 from addons.names import covers
-from addons.scan import PatternSet
-from addons.secret_rules import Rule, load
+from addons.secret_rules import Rule
 from addons.verdict import Action, Finding, Verdict
-
-
-@cache
-def _compiled(rules: tuple[Rule, ...]) -> PatternSet:
-    """Compile once for all instances: it takes half a second, which a reload of the policy need not wait for again."""
-    return PatternSet([rule.pattern for rule in rules])
 
 
 @dataclass
 class Secrets(LeakFilter):
-    """Secrets in the URL, headers, body and WebSocket messages of requests.
+    """Secrets in the URL, the headers, and all views of bodies and WebSocket messages.
 
-    `rules` names rules or groups of them (`aws`, `github-token`); none means all.  A finding leads to `action`:
-    alert, block or kill.  Two things are no leak: a service's own key on its way to that service (a GitHub token to
-    github.com), and the Authorization and Cookie headers, unless `credentials_headers` is set.  Weak rules (JSON web
-    tokens, `password=...` and the like) see what logins and API calls carry all day, so they alert only, until `rules`
-    names them.
+    `rules` names rules or groups of them (`aws`, `github-token`); none means all.  Two things are no leak: a service's
+    own key on its way to that service (a GitHub token to github.com), and the Authorization and Cookie headers, unless
+    `credentials_headers` is set.  Weak rules (JSON web tokens, `password=...` and the like) see what logins and API
+    calls carry all day, so they alert only, until `rules` names them.  `packs` are files of more rules in gitleaks'
+    TOML format, used beside our own or (`own_rules: false`) in their place.
     """
 
     rules: tuple[str, ...] = ()
-    action: str = "block"
-    credentials_headers: bool = False
+    packs: tuple[Path, ...] = ()
+    own_rules: bool = True
+    files: list[Path] = field(init=False, repr=False, compare=False)
+    notes: list[str] = field(init=False, repr=False, compare=False)
     _chosen: dict[str, Rule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._action = action(self.action)
-        known = load()
-        if unknown := [name for name in self.rules if not any(rule.named_by((name,)) for rule in known)]:
-            raise ValueError(f"rules: no rule or group {', '.join(map(repr, unknown))}; see `lockgate filters`")
-        chosen = tuple(rule for rule in known if not self.rules or rule.named_by(self.rules))
+        super().__post_init__()
+        found = known(self.packs, own=self.own_rules)
+        self.files, self.notes, chosen = list(found.files), list(found.notes), found.chosen(self.rules)
         self._chosen = {rule.id: rule for rule in chosen}
-        self._patterns = _compiled(chosen)
+        self._patterns = compiled(chosen)
         self._weak = frozenset(rule.id for rule in chosen if rule.weak)
 
     def scanner(self, where: str = "body") -> Finder:

@@ -1,35 +1,52 @@
 """What the data-leak filters share: findings from hits, and the hooks through which text comes.
 
-A leak filter says what it looks for and what a finding means; this says where to look: the URL, the headers, the body
-and the WebSocket messages of the client, in short what goes out.
+A leak filter says what it looks for and what a finding means; this says where to look: the URL and the headers, every
+view of the body and of WebSocket messages, of what goes out and, where asked, of what comes in.
 """
 
+import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from mitmproxy import http
 
-from addons.names import host_of
+from addons.names import covers, host_of
 from addons.scan import Hit, PatternSet
 from addons.text import head
-from addons.verdict import Action, BodyScanner, Finding, Verdict, masked
+from addons.verdict import Action, BodyScanner, Finding, Verdict, ViewScanner, masked
+from addons.views import Tree, View
 
 #: A message's older findings beyond this are forgotten, and alerts about it cease: what is to be said has been said.
 MOST: Final = 100
+#: Values remembered of a message, to know them again in its other views.
+MOST_VALUES: Final = 4096
 #: What the `action` field of a leak filter may say.
 ACTIONS: Final = (Action.ALERT, Action.BLOCK, Action.KILL)
+#: What `unscannable` may say.
+UNSCANNABLE: Final = (Action.BLOCK, Action.ALERT, Action.ALLOW)
 
 
 def action(name: str) -> Action:
     """Return the action of that name; ValueError if a leak filter cannot take it."""
-    if name not in ACTIONS:
-        raise ValueError(f"action: {name!r} is none of {', '.join(ACTIONS)}")
+    return _one_of("action", name, ACTIONS)
+
+
+def _one_of(field: str, name: str, known: tuple[Action, ...]) -> Action:
+    if name not in known:
+        raise ValueError(f"{field}: {name!r} is none of {', '.join(known)}")
     return Action(name)
 
 
+class Finds(Protocol):
+    """Feed it a text in pieces, then b"": it returns what it finds as soon as that is certain."""
+
+    def feed(self, data: bytes) -> list[Finding]: ...
+
+
 class Finder:
-    """Feed it a text in pieces, then b"": it returns what it finds as soon as that is certain.
+    """Finds patterns.
 
     Where values overlap, the pattern that comes first is right, and `minor` patterns give way to all others.
     """
@@ -55,55 +72,151 @@ class Finder:
 
     def _finding(self, hit: Hit) -> Finding:
         name = self._patterns[hit.pattern].name
-        return Finding(name, self._kind(name), self._where, hit.start, hit.end, masked(hit.head))
+        return Finding(name, self._kind(name), self._where, hit.start, hit.end, masked(hit.head), hit.mark)
 
 
+@dataclass(kw_only=True)
 class LeakFilter:
-    """The hooks; a leak filter derives from this and gives `scanner` and `weigh`."""
+    """The hooks, and the options that all leak filters have; one derives from this and gives `scanner` and `weigh`.
 
-    credentials_headers = False
+    `action` is what a finding leads to: alert, block or kill.  `responses` has answers and the server's messages
+    searched as well.  What is in a message and cannot be read (encrypted, damaged, nested too deep) leads to
+    `unscannable`: block, alert or allow; an answer is never blocked for that.  `credentials_headers` has Authorization
+    and Cookie searched, `hosts_allowed` are hosts, with their sub-domains, that may have it all.
+    """
 
-    def scanner(self, where: str = "body") -> Finder:
-        """Return a finder for one text; `where` goes into its findings."""
+    action: str = "block"
+    responses: bool = False
+    unscannable: str = "block"
+    credentials_headers: bool = False
+    hosts_allowed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._action = action(self.action)
+        _one_of("unscannable", self.unscannable, UNSCANNABLE)
+
+    # -- what a leak filter says
+
+    def scanner(self, where: str = "body") -> Finds:
+        """Return a finder for one text; `where`, the path of the view, goes into its findings."""
         raise NotImplementedError
 
     def weigh(self, found: list[Finding], host: str) -> Verdict | None:
         """Say what it means that a message to a host holds these, of which the last are new."""
         raise NotImplementedError
 
+    def spares(self, flow: http.HTTPFlow) -> bool:
+        """May this host have it all?"""
+        return bool(self.hosts_allowed) and covers(self.hosts_allowed, asked(flow))
+
+    # -- the hooks
+
     def requestheaders(self, flow: http.HTTPFlow) -> Verdict | None:
+        if self.spares(flow):
+            return None
         text, finder = head(flow.request, self.credentials_headers), self.scanner()
         found: dict[tuple[str, str, bytes], Finding] = {}
         for finding in finder.feed(text.text) + finder.feed(b""):
             where, start = text.where(finding.start)
             value = text.text[finding.start : finding.end]
             moved = replace(finding, where=where, start=start, end=start + len(value))
-            found.setdefault((moved.rule, where, value), moved)
+            found.setdefault((moved.rule, where.partition(" > ")[0], value), moved)
         return self.weigh(list(found.values()), asked(flow)) if found else None
 
-    def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
-        return self._scanner(flow)
+    def requestviews(self, flow: http.HTTPFlow) -> ViewScanner | None:
+        """The views of a body that goes out, or of a WebSocket message."""
+        return None if self.spares(flow) else Message(self, asked(flow), Action(self.unscannable))
 
-    def websocket_message(self, flow: http.HTTPFlow) -> Verdict | None:
-        if not flow.websocket or not (message := flow.websocket.messages[-1]).from_client:
+    def responseviews(self, flow: http.HTTPFlow) -> ViewScanner | None:
+        if not self.responses or self.spares(flow):
             return None
-        scan = self._scanner(flow)
-        early = scan(message.content)
-        return scan(b"") or early  # the later one has seen all
+        told = Action.ALERT if self.unscannable == Action.BLOCK else Action(self.unscannable)
+        return Message(self, asked(flow), told)
 
-    def _scanner(self, flow: http.HTTPFlow) -> BodyScanner:
-        finder, host, found = self.scanner(), asked(flow), list[Finding]()
+    def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
+        """The body without what is inside it, for who has no views."""
+        message = None if self.spares(flow) else Message(self, asked(flow), Action.ALLOW)
+        if message is None:
+            return None
+        hear = message.opened(Tree(Unheard()).root)
+        return lambda data: hear(data) or message.leaving(sys.maxsize)
 
-        def scan(data: bytes) -> Verdict | None:
-            if not (new := finder.feed(data)):
-                return None
-            enough = len(found) >= MOST
-            verdict = self.weigh(found + new, host)
-            found.extend(new)
-            del found[:-MOST]
-            return None if enough and verdict and verdict.action is Action.ALERT else verdict
 
-        return scan
+class Found:
+    """What is found in all views of one message: a value in several of them is one, twice in one view it is two."""
+
+    def __init__(self, scanner: Callable[[str], Finds]) -> None:
+        self._scanner = scanner
+        self._waiting: list[tuple[int, Finding, Counter[object]]] = []     # place in the body, its view's values
+        self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
+
+    def opened(self, view: View) -> Callable[[bytes], None]:
+        """Return what takes the bytes of a view."""
+        finder, values = self._scanner(view.path), Counter[object]()
+
+        def hear(data: bytes) -> None:
+            for each in finder.feed(data):
+                self._waiting.append((view.origin(each.start), each, values))
+
+        return hear
+
+    def due(self, place: int) -> list[Finding]:
+        """All is said about so many bytes of the body: return what is new in them.
+
+        Of the views that a value is in, the innermost tells best where it is; it is the last to know.
+        """
+        if not self._waiting:
+            return []
+        due = [each for each in self._waiting if each[0] < place]
+        self._waiting = [each for each in self._waiting if each[0] >= place]
+        due.sort(key=lambda each: (-each[1].where.count(" > "), each[0]))
+        return [finding for _, finding, values in due if self._is_new(finding, values)]
+
+    def _is_new(self, finding: Finding, here: Counter[object]) -> bool:
+        value = (finding.rule, finding.mark or (finding.sample, finding.end - finding.start))
+        here[value] += 1
+        if here[value] <= self._known[value]:
+            return False
+        if len(self._known) >= MOST_VALUES:
+            self._known.clear()
+        self._known[value] = here[value]
+        return True
+
+
+class Message(Found):
+    """One message in front of one leak filter."""
+
+    def __init__(self, leaks: LeakFilter, host: str, unreadable: Action) -> None:
+        super().__init__(leaks.scanner)
+        self._leaks, self._host, self._unreadable = leaks, host, unreadable
+        self._found: list[Finding] = []
+        self._told: set[str] = set()
+
+    def unscannable(self, view: View, reason: str) -> Verdict | None:
+        if self._unreadable is Action.ALLOW or (reason in self._told and self._unreadable is Action.ALERT):
+            return None
+        self._told.add(reason)
+        return Verdict(self._unreadable, f"unscannable: {reason}, in {view.path}")
+
+    def leaving(self, place: int) -> Verdict | None:
+        """So many bytes of the body are about to leave: weigh what was found in these."""
+        if not (new := self.due(place)):
+            return None
+        enough = len(self._found) >= MOST
+        verdict = self._leaks.weigh(self._found + new, self._host)
+        self._found.extend(new)
+        del self._found[:-MOST]
+        return None if enough and verdict and verdict.action is Action.ALERT else verdict
+
+
+class Unheard:
+    """Takes no view."""
+
+    def opened(self, view: View) -> None:
+        return None
+
+    def unscannable(self, view: View, reason: str) -> None:
+        """Whoever has no views has no such, either."""
 
 
 def asked(flow: http.HTTPFlow) -> str:

@@ -236,7 +236,7 @@ class Pii(LeakFilter):
         minima = COMMON | given
         return lambda kind: minima.get(kind, 1)
 
-    def scanner(self, where: str = "body") -> PiiFinder:  # type: ignore[override]
+    def scanner(self, where: str = "body") -> PiiFinder:
         return PiiFinder(self._patterns, self._kinds, self._allowed, where)
 
     def weigh(self, found: list[Finding], host: str) -> Verdict | None:

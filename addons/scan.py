@@ -13,9 +13,9 @@ further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean t
 import importlib
 import re
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 #: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
 #: value is reported before its first byte has left.
@@ -24,7 +24,6 @@ REACH: Final = 2048
 LOOK: Final = 64
 #: What is kept of the text already seen: a position waits for REACH bytes, its match may begin `before` its keyword.
 CARRY: Final = REACH + 1024
-
 #: Scanners kept for use again.
 FREE: Final = 64
 
@@ -38,9 +37,16 @@ def anything(_match: re.Match[bytes]) -> bool:
     return True
 
 
+def group(match: re.Match[bytes]) -> int:
+    """Return the number of the first group that takes part in a match, 0 if none does: it is the value."""
+    if not match.re.groups or match.start(1) >= 0:
+        return match.re.groups and 1
+    return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An expression, whose first group (else the whole) is the value.
+    """An expression, whose first group that takes part (else the whole) is the value.
 
     Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
     A match may also begin up to `ahead` bytes behind its keyword or trigger, as a number does behind its label.
@@ -65,14 +71,15 @@ class Pattern:
             raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
-    """A value found: absolute offsets, the index of its pattern, its first bytes, and what `accept` named it."""
+class Hit(NamedTuple):
+    """A value found: absolute offsets, the index of its pattern, its first bytes, a hash that knows it again, and what
+    `accept` named it."""
 
     start: int
     pattern: int
     end: int
     head: bytes
+    mark: int = 0
     name: str = ""
 
 
@@ -216,12 +223,29 @@ def engine(patterns: Sequence[Pattern]) -> Engine:
     return Keywords(patterns)
 
 
+def _places(word: bytes, text: bytes) -> Iterator[int]:
+    """Yield where a word begins."""
+    at = text.find(word)
+    while at >= 0:
+        yield at
+        at = text.find(word, at + 1)
+
+
+def _overlapping(expression: re.Pattern[bytes], text: bytes, at: int, stop: int) -> Iterator[re.Match[bytes]]:
+    """Yield a match for each start that has one."""
+    while match := expression.search(text, at, stop):
+        yield match
+        at = match.start() + 1
+
+
 class PatternSet:
     """Patterns, compiled once; `stream()` for each text."""
 
     def __init__(self, patterns: Sequence[Pattern], kind: Callable[[Sequence[Pattern]], Engine] = engine) -> None:
         self.patterns = tuple(patterns)
         self.expressions = [re.compile(p.regex) for p in self.patterns]
+        #: The longest keyword of each.
+        self.widths = [max(map(len, p.keywords), default=0) for p in self.patterns]
         self._engine = kind(self.patterns)
 
     def stream(self) -> "Stream":
@@ -283,16 +307,22 @@ class Stream:
 
     def _search(self, pattern: int, text: bytes, base: int, low: int, last: int) -> None:
         rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
-        at, stop = low - base, last - base + rule.longest + LOOK
-        while (match := expression.search(text, at, stop)) and match.start() <= last - base:
-            if rule.enough and self._hits.get(pattern, 0) >= rule.enough:
+        at, final, stop = low - base, last - base, last - base + rule.longest + LOOK
+        if rule.keywords and not rule.before and not rule.ahead:
+            # A match begins with a keyword: to find those takes a tenth of the time that `search` needs at each byte.
+            window = text[at : final + self._set.widths[pattern]].lower()
+            starts = sorted({at + place for word in rule.keywords for place in _places(word, window)})
+            matches: Iterable[re.Match[bytes] | None] = (expression.match(text, s, stop) for s in starts if s <= final)
+        else:
+            matches = _overlapping(expression, text, at, stop)
+        for match in filter(None, matches):
+            if match.start() > final or (rule.enough and self._hits.get(pattern, 0) >= rule.enough):
                 break
-            start, end = match.span(match.re.groups and 1)
-            said = rule.accept(match)
-            for name, until in ((("", end),) if said is True else said or ()):
+            (start, end), said = match.span(group(match)), rule.accept(match)
+            for name, till in ((("", end),) if said is True else said or ()):
                 self._hits[pattern] = self._hits.get(pattern, 0) + 1
-                insort(self._found, Hit(base + start, pattern, base + until, text[start : start + 8], name))
-            at = match.start() + 1
+                value = text[start:till]
+                insort(self._found, Hit(base + start, pattern, base + till, value[:8], hash(value), name))
 
     def _due(self, horizon: int) -> list[Hit]:
         count = next((i for i, hit in enumerate(self._found) if hit.start > horizon), len(self._found))

@@ -7,31 +7,40 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from addons.scan import LOOK, Pattern
+from addons.scan import LOOK, Pattern, group, shortest
+from addons.secret_checks import is_bare_password, is_basic, is_password, is_random
 
 RULES: Final = Path(__file__).with_name("rules") / "secrets.toml"
+#: All files of our rules; the format is explained in the first.
+FILES: Final = (RULES, RULES.with_name("issuers.toml"), RULES.with_name("forms.toml"))
 
 #: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
 #: `token := `, `<token>`, `"token" => '`.
-_BETWEEN: Final = rb"""[ \t\w.-]{0,24}["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|,|>|\|\|)[\s"'`(\\=]{0,6}"""
+_BETWEEN: Final = rb"""[ \t\w.-]{0,24}+["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))[\s"'`(\\=]{0,6}"""
 #: A value ends where its alphabet does; this is a little more than the usual alphabets.
-_END: Final = rb"(?![\w+/=~-])"
+_END: Final = rb"(?![\w+/=~(-]|\.\w)"
 #: The longest name, what is between, and the value.
 _ASSIGNMENT: Final = 512
 
+#: Judgements that a rule keeps.
+_JUDGED: Final = 1024
 #: Values that stand for a value, as in documentation and templates, and the hashes of lock files.
 _PLACEHOLDER: Final = re.compile(
     rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
-    rb"|test_?key|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd)$"
+    rb"|test_?key|\[[A-Z][A-Z_ -]+\]|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
 )
 
 
+#: What says right before a value that it is a hash.
+_HASH: Final = re.compile(rb"(?i)(?:sha-?(?:1|224|256|384|512)|md5|integrity|checksum)[\"']?[-=:]\Z")
 _MIXED: Final = re.compile(rb"\d[A-Za-z]|[A-Za-z]\d")
+#: `PKCS7PrivateKeyTypes`: words of code, numbered.
+_CAMEL: Final = re.compile(rb"[A-Za-z]*\d{0,3}(?:[A-Z][a-z]+){2,}\d{0,3}")
 _DOTTED: Final = re.compile(rb"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")
 
 
@@ -61,19 +70,30 @@ class _Accept:
     check: Callable[[bytes], bool] = bool
     unless_after: re.Pattern[bytes] | None = None
     begins_word: bool = False
+    _judged: dict[int, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, match: re.Match[bytes]) -> bool:
-        value = match[match.re.groups and 1]
+        value = match[group(match)]
+        # A flood repeats itself.  What is kept is no secret: a hash under a key of this process.
+        if (known := self._judged.get(key := hash(value))) is None:
+            if len(self._judged) >= _JUDGED:
+                self._judged.clear()
+            known = self._judged[key] = self._is_secret(value)
+        return known and self._stands_alone(match)
+
+    def _is_secret(self, value: bytes) -> bool:
         return (
             len(value) - len(value.translate(None, b"0123456789")) >= self.digits
-            and entropy(value) >= self.entropy
-            and not _PLACEHOLDER.search(value)
             and self.check(value)
-            and self._stands_alone(match)
+            and entropy(value, self.entropy) >= self.entropy
+            and b".." not in value
+            and not is_placeholder(value)
         )
 
     def _stands_alone(self, match: re.Match[bytes]) -> bool:
         text, start = match.string, match.start()
+        if _HASH.search(text[max(0, start - 12) : start]):
+            return False
         if self.begins_word and not begins_word(text[max(0, start - 1) : start], text[start : start + 1]):
             return False
         return not (self.unless_after and self.unless_after.search(text[max(0, start - LOOK) : start]))
@@ -84,9 +104,23 @@ def begins_word(before: bytes, first: bytes) -> bool:
     return not before.isalpha() or (before.islower() and first.isupper())
 
 
-def entropy(value: bytes) -> float:
-    """Return the Shannon entropy in bits a byte."""
+def is_placeholder(value: bytes) -> bool:
+    """True for what stands for a value, as in documentation, templates and lock files."""
+    return bool(_PLACEHOLDER.search(value) or _documented().search(value))
+
+
+@cache
+def _documented() -> re.Pattern[bytes]:
+    """Values that documents have published as examples."""
+    values = tomllib.loads(RULES.read_text("utf-8"))["documented"]
+    return re.compile(b"|".join(re.escape(value.encode()) for value in values))
+
+
+def entropy(value: bytes, wanted: float = 0.0) -> float:
+    """Return the Shannon entropy in bits a byte; 0 where it is plain that it is less than `wanted`."""
     size = len(value)
+    if wanted and len(set(value)) < 2**wanted:
+        return 0.0
     return -sum(n / size * math.log2(n / size) for n in Counter(value).values())
 
 
@@ -103,10 +137,13 @@ def is_jwt(value: bytes) -> bool:
 def is_varied(value: bytes) -> bool:
     """True if letters and digits mix as in a random string, and not as in words, paths and `names.with.dots`."""
     longest = max(re.split(rb"[^A-Za-z0-9]+", value), key=len)
-    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value)
+    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value) and not _CAMEL.fullmatch(longest)
 
 
-_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied}
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied, "basic": is_basic, "random": is_random,
+                                                     "password": is_password, "bare-password": is_bare_password}  # fmt: skip
+#: What a match may not begin with, at its beginning: Hyperscan ignores it unless it is said in another way.
+_NOT_BEFORE: Final = re.compile(rb"\A\(\?<!\[((?:[^\]\\]|\\.)+)\]\)")
 
 
 def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int, begins_word: bool = False) -> Rule:
@@ -119,7 +156,8 @@ def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int
         begins_word=begins_word,
     )
     words = tuple(word.encode() for word in keywords)
-    pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept)
+    trigger = table.get("trigger", "").encode() or shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex)).replace(b"}+", b"}")
+    pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept, trigger)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
 
 
@@ -134,8 +172,10 @@ def _assignment(table: dict[str, Any]) -> Rule:
 
 
 @cache
-def load(path: Path = RULES) -> tuple[Rule, ...]:
-    """Return the rules of a file, in its order: when two match the same value, the first names it."""
-    tables = tomllib.loads(path.read_text("utf-8"))
-    made = [*map(_token, tables.get("token", ())), *map(_assignment, tables.get("assignment", ()))]
+def load() -> tuple[Rule, ...]:
+    """Return our rules in the order of the files: when two match the same value, the first names it."""
+    made: list[Rule] = []
+    for path in FILES:
+        tables = tomllib.loads(path.read_text("utf-8"))
+        made += [*map(_token, tables.get("token", ())), *map(_assignment, tables.get("assignment", ()))]
     return tuple(sorted(made, key=lambda rule: rule.weak))

@@ -42,11 +42,27 @@ SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
     ("application/zstd", 0, b"\x28\xb5\x2f\xfd"),
     ("application/7z", 0, b"7z\xbc\xaf\x27\x1c"),
     ("application/rar", 0, b"Rar!\x1a\7"),
+    ("application/cab", 0, b"MSCF\0\0\0\0"),
+    ("application/arj", 0, b"\x60\xea"),
+    ("application/lzh", 2, b"-lh"),
+    ("application/xar", 0, b"xar!"),
+    ("application/lzip", 0, b"LZIP\1"),
+    ("application/compress", 0, b"\x1f\x9d"),
+    ("application/lz4", 0, b"\x04\x22\x4d\x18"),
+    ("application/lzop", 0, b"\x89LZO\0\r\n\x1a\n"),
+    ("application/lzma", 0, b"\x5d\0\0"),
+    ("application/age", 0, b"age-encryption.org/v1\n"),
+    ("application/openssl-encrypted", 0, b"Salted__"),
     ("application/tar", 257, b"ustar"),
     ("application/sqlite", 0, b"SQLite format 3\0"),
     ("application/wasm", 0, b"\0asm"),
     ("application/elf", 0, b"\x7fELF"),
     ("application/mach-o", 0, b"\xcf\xfa\xed\xfe"),
+    ("application/mach-o", 0, b"\xce\xfa\xed\xfe"),
+    ("application/dex", 0, b"dex\n03"),
+    ("application/lnk", 0, b"\x4c\0\0\0\1\x14\2\0"),
+    ("application/access", 4, b"Standard Jet DB"),
+    ("application/access", 4, b"Standard ACE DB"),
     ("application/java-class", 0, b"\xca\xfe\xba\xbe"),
     ("application/parquet", 0, b"PAR1"),
     ("application/pe", 0, b"MZ"),
@@ -94,9 +110,15 @@ _DECLARED: Final = {
 _VAGUE: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-binary", "*/*")
 
 
+#: The signatures by the byte that a body begins with: few are left to compare.
+_BY_FIRST: Final = tuple(
+    tuple(entry for entry in SIGNATURES if entry[1] or entry[2][0] == first) for first in range(256)
+)
+
+
 def kind(head: bytes) -> str:
     """Return the kind of a body with these first bytes; `data` if they tell nothing."""
-    for name, offset, magic in SIGNATURES:
+    for name, offset, magic in _BY_FIRST[head[0]] if head else ():
         if head.startswith(magic, offset) and (len(magic) > _SHORT or _CONTROL.search(head)):
             return _zip(head) if name == "application/zip" else name
     if not head:

@@ -4,14 +4,16 @@ A filter hook returns a `Verdict`, or None for "no opinion".  It never enforces 
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from addons.connection import Connection
 
 if TYPE_CHECKING:
     from mitmproxy import http
+
+    from addons.views import View
 
 #: Characters of a value that a sample may show; the rest never leaves the scanner, not even into a log.
 SAMPLE: Final = 4
@@ -30,8 +32,9 @@ class Action(enum.StrEnum):
 class Finding:
     """One sensitive value: where it is and what it is, never the value itself.
 
-    `kind` is dotted (`secret.github`, `pii.credit_card`); `where` is `body`, `url` or `header:<name>`;
-    `start` and `end` are byte offsets in the decoded text that was scanned; `sample` comes from `masked()`.
+    `kind` is dotted (`secret.github`, `pii.credit_card`); `where` is `url`, `header:<name>` or the path of a view, as
+    `body > zip:a.docx > text`; `start` and `end` are byte offsets in that text; `sample` comes from `masked()`; `mark`
+    tells values apart, without saying what they are: `hash` of the bytes, or 0.
     """
 
     rule: str
@@ -40,6 +43,7 @@ class Finding:
     start: int
     end: int
     sample: str
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,22 @@ def kill(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
     return Verdict(Action.KILL, reason, findings)
 
 
-#: Made fresh for each message; called with every decoded piece, then once with b"" for the end.
-BodyScanner = Callable[[bytes], Verdict | None]
+#: Made fresh for each message; called with every decoded piece, then once with b"" for the end.  What it cannot say at
+#: once it may promise: the message waits, no longer than the rule's deadline.
+BodyScanner = Callable[[bytes], Verdict | Awaitable[Verdict | None] | None]
+
+
+class ViewScanner(Protocol):
+    """Hears all views of one message, made fresh for each.
+
+    It may also have `unscannable(view, reason) -> Verdict | None`, told of each view that cannot be read, or not to its
+    end; without it, that is a failure and the rule's `on_error` speaks.  And `leaving(place) -> Verdict | None`: all
+    views of so many bytes of the body have been heard, and they are about to leave.
+    """
+
+    def opened(self, view: "View") -> BodyScanner | None:
+        """A view begins, its path, name and kind are known: return what shall get its bytes, and b"" at its end."""
+
 
 #: A scanner that returns this very object needs no more of the message; it is not called again, not even at the end.
 DONE: Final = Verdict(Action.ALLOW, "scanner is done")
@@ -84,15 +102,27 @@ def masked(value: bytes) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in head) + "…"
 
 
-def label(subject: "http.HTTPFlow | Connection", name: str) -> None:
+def label(subject: "http.HTTPFlow | Connection", name: str, confidence: float = 1.0) -> None:
     """Attach a label that later filters and rules can read; doing it twice is the same as once.
 
-    A flow's labels are a list in its metadata, where mitmproxy's `~meta` expression finds them.
+    `confidence`, from 0 to 1, is how sure the filter is: 1 for what was seen, less for what was inferred.  Of two
+    filters that attach the same label, the surer one is believed.  A flow's labels are a list in its metadata, where
+    mitmproxy's `~meta` expression finds them.
     """
     if isinstance(subject, Connection):
+        known, doubts = name in subject.labels, subject.doubts
         subject.labels.add(name)
-    elif name not in (known := subject.metadata.setdefault("labels", [])):
-        known.append(name)
+    else:
+        names = subject.metadata.setdefault("labels", [])
+        if not (known := name in names):
+            names.append(name)
+        elif "doubts" not in subject.metadata:
+            return
+        doubts = subject.metadata.setdefault("doubts", {}) if known or confidence < 1 else {}
+    if confidence >= 1:
+        doubts.pop(name, None)
+    elif not known or confidence > doubts.get(name, 1.0):
+        doubts[name] = confidence
 
 
 def labels(subject: "http.HTTPFlow | Connection") -> frozenset[str]:
@@ -100,3 +130,9 @@ def labels(subject: "http.HTTPFlow | Connection") -> frozenset[str]:
     if isinstance(subject, Connection):
         return frozenset(subject.labels)
     return frozenset(subject.metadata.get("labels", ()))
+
+
+def confidence(subject: "http.HTTPFlow | Connection", name: str) -> float:
+    """Return how sure it is that a label is right; 0 if nobody attached it."""
+    doubts = subject.doubts if isinstance(subject, Connection) else subject.metadata.get("doubts", {})
+    return float(doubts.get(name, 1.0)) if name in labels(subject) else 0.0

@@ -1,179 +1,301 @@
 """One message body on its way: decoded under bounds, scanned as it streams, its last bytes held back.
 
-The scanners see every piece before it leaves.  What leaves is the body as it came; what is held back is counted in
-decoded bytes, since a compressed kilobyte can hold a megabyte of text.
+The scanners see every piece before it leaves, and the view scanners all views inside it.  What leaves is the body as it
+came; what is held back is counted in decoded bytes, since a compressed kilobyte can hold a megabyte of text.
+
+Theory of operation.  What is to be done with a piece is a generator (`Work`) that yields wherever it may stop: None, or
+what it has to wait for.  `feed` runs it for a `SLICE` of time.  If that does not do, `waits` is true, and `settle` must
+be awaited before anything else is fed; it lets others have their turn between slices.
 """
 
-from collections import deque
-from collections.abc import Callable
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, Final
 
 from addons.decode import Unscannable, decoder
 from addons.verdict import DONE, Action, BodyScanner
-from proxy.chain import Decision, Rule
+from addons.views import Tree
+from proxy.chain import Decision, Rule, stepwise
+from proxy.deadline import Missed, limited
+from proxy.hearing import Ears, Stopped, Viewers
+from proxy.holding import Held
+from proxy.turns import Turns
 
 #: Decoded bytes held back while scanners are listening.  A rule must have seen enough of a value to name it within
 #: HOLD - 4 bytes of its start; then at most the value's first 4 characters have left.
-HOLD = 4096
-
+HOLD: Final = 4096
+#: Raw bytes that may be held back for views that have yet to make up their mind; a document that can only be read as a
+#: whole is bounded by who reads it, and by this.
+MAX_HELD: Final = 64 * 1024
+MAX_PINNED: Final = 64 * 1024 * 1024
+#: Seconds of work on bodies until other connections have their turn.
+SLICE: Final = 0.0005
+TURNS: Final = Turns()
+#: Decoded bytes shown at once: few at first, fewer of what takes long to read (a bomb), but never less than GRAIN.
+PIECE: Final = 16 * 1024
+FIRST: Final = 512
+GRAIN: Final = 16
+#: Seconds of processor time to read one piece, without what the filters take of it.  Usual is a hundredth of a slice.
+READING: Final = 1.0
 
 type Scanners = list[tuple[Rule, BodyScanner]]
+#: Runs until it yields what must be awaited (it is sent the result), or None where it may stop for a while.
+type Work = Generator[Awaitable[object] | None, Any, None]
 
 
 class Body:
     """`feed` raw chunks, then `end`; both return what may leave now, and the decision that stops the body, if any.
 
-    Alerts go to `note`.  After a decision that stops it nothing more may be fed.  `boundary` says after each piece
-    whether a message of a stream has ended; then its scanners are told so and `renew` gives those of the next.
+    If `waits` is true then, await `settle` and take the rest from `result`.  Alerts go to `note`.  After a decision
+    that stops it nothing more may be fed.  `boundary` says after each piece whether a message of a stream has ended;
+    then its scanners are told so and `renew` gives those of the next.  `declared` is the content type for the views,
+    `order` all the rules: one that allows silences those behind it.
     """
 
     def __init__(self, scanners: Scanners, coding: str, note: Callable[[Decision], bool],
-                 boundary: Callable[[bytes], bool] | None = None, renew: Callable[[], Scanners] = list) -> None:
+                 boundary: Callable[[bytes], bool] | None = None, renew: Callable[[], Scanners] = list, *,
+                 viewers: Viewers | None = None, declared: str = "", name: str = "body", file: str = "",
+                 order: Sequence[Rule] = ()) -> None:
         self._scanners = scanners
         self._decoder = decoder(coding)
-        self._identity = coding.strip().lower() in ("", "identity")
         self._note = note
         self._boundary = boundary
         self._renew = renew
-        self._held: deque[tuple[bytes, int]] = deque()      # raw chunk, decoded bytes up to its end
+        self._order = order or [rule for rule, _ in [*scanners, *(viewers or [])]]
+        self._muted: frozenset[Rule] = frozenset()
+        self._held = Held(exact=coding.strip().lower() in ("", "identity"))
         self._decoded = 0
+        self._grain = FIRST if viewers else PIECE
         self._stopped: Decision | None = None
+        self._ears = Ears(viewers or [], self._said)
+        self._plant: Callable[[], Tree] = lambda: Tree(self._ears, name, declared, file)
+        self._tree = self._plant() if viewers else None
+        self._work: Work | None = None
+        self._wait: Awaitable[object] | None = None
+        self._hold = HOLD
+        self._before = 0                                    # decoded bytes that earlier trees have had
 
     @property
     def done(self) -> bool:
         """Nobody is listening any more: the rest may pass untouched."""
-        return not self._scanners
+        return not self._scanners and self._tree is None
 
     @property
-    def held(self) -> int:
-        """Raw bytes that have not been released."""
-        return sum(len(raw) for raw, _ in self._held)
+    def held(self) -> int:      # raw bytes that have not been released
+        return self._held.size
+
+    @property
+    def waits(self) -> bool:    # there is something left to be done, or awaited
+        return self._work is not None
 
     def feed(self, raw: bytes) -> tuple[list[bytes], Decision | None]:
-        if self.done:
+        if self.done and not self.held:
             return [raw], None
-        at_boundary = False
-        try:
-            for piece in self._decoder.feed(raw):
-                self._decoded += len(piece)
-                at_boundary = self._boundary is not None and self._boundary(piece)
-                if not self._scan(piece):
-                    return [], self._stopped
-            if at_boundary:
-                if not self._scan(b""):
-                    return [], self._stopped
-                self._scanners = self._renew()
-        except Unscannable as error:
-            if self._unscannable(error):
-                return [], self._stopped
-        self._held.append((raw, self._decoded))
-        return self._release(0 if at_boundary or self.done else HOLD), None
+        return self._begin(self._take(raw))
 
     def end(self) -> tuple[list[bytes], Decision | None]:
+        return self._begin(self._finish())
+
+    async def settle(self) -> None:
+        """Do what is left of the work; let others have their turn on the way."""
+        while self._work is not None:
+            wait, self._wait = self._wait, None
+            if wait is None:
+                await TURNS.wait()
+                self._go(None)
+            else:
+                self._go(await wait)
+
+    def result(self) -> tuple[list[bytes], Decision | None]:
+        """What may leave after `settle`, and the decision, if there is one."""
+        ready = not self._stopped and self._work is None
+        return self._held.release(self._clear()) if ready else [], self._stopped
+
+    async def show(self, raw: bytes | None) -> tuple[list[bytes], Decision | None]:
+        """`feed`, or `end` for None, where nobody has to wait for anything else."""
+        result = self.end() if raw is None else self.feed(raw)
+        if self.waits:
+            await self.settle()
+            result = self.result()
+        return result
+
+    # -- work in slices
+
+    def _begin(self, work: Work) -> tuple[list[bytes], Decision | None]:
+        self._work = work
+        if not TURNS.taken:
+            self._go(None)
+        return self.result()
+
+    def _go(self, reply: object) -> None:
+        """Work until it is done, has to wait, or has had its slice."""
+        work, until = self._work, time.perf_counter() + SLICE
+        assert work is not None
+        try:
+            while True:
+                self._wait = work.send(reply)
+                if self._wait is not None or time.perf_counter() >= until:
+                    return
+                reply = None
+        except (StopIteration, Stopped):
+            self._work = None
+
+    def _take(self, raw: bytes) -> Work:
+        """Show what these bytes decode to."""
+        ended = False
+        if not self.done:
+            try:
+                for piece in self._decoder.feed(raw):
+                    ended = self._boundary is not None and self._boundary(piece)
+                    yield from self._show(piece)
+                if ended:
+                    yield from self._next_message()
+            except Unscannable as error:
+                yield from self._unscannable(str(error))
+        self._held.add(raw, self._decoded)
+        self._hold = 0 if ended or self.done else HOLD      # also of views: a decoder may keep some of what it took
+        self._bound()
+
+    def _next_message(self) -> Work:
+        """One of a stream has ended: so have its scanners, and its views, unless a reader of the tree sees to that."""
+        yield from self._scan(b"")
+        self._scanners = [each for each in self._renew() if each[0] not in self._muted]
+        if self._tree is not None and not self._tree.known(self._tree.root):
+            yield from self._read(None)
+            self._tree, self._before = self._tree and self._plant(), self._decoded
+
+    def _finish(self) -> Work:
         if not self.done:
             try:
                 for piece in self._decoder.end():
-                    self._decoded += len(piece)
-                    if not self._scan(piece):
-                        return [], self._stopped
-                if not self._scan(b""):
-                    return [], self._stopped
+                    yield from self._show(piece)
+                yield from self._scan(b"")
+                yield from self._read(None)
             except Unscannable as error:
-                if self._unscannable(error):
-                    return [], self._stopped
-        return self._release(0), None
+                yield from self._unscannable(str(error))
+        self._hold, self._tree = 0, None
 
-    def _scan(self, piece: bytes) -> bool:
-        """Show a piece to the scanners in order; return whether the body may go on."""
+    def _show(self, piece: bytes) -> Work:
+        at = 0
+        while at < len(piece):
+            part = piece[at : at + self._grain]
+            at += len(part)
+            self._decoded += len(part)
+            yield from self._scan(part)
+            yield from self._read(part)
+            yield None
+
+    # -- scanners of the body, and of its views
+
+    def _scan(self, part: bytes) -> Work:
+        """Show a part to the scanners in order."""
         for rule, scanner in tuple(self._scanners):
-            result = rule.guarded(scanner, piece)
-            if result is None:
+            if rule in self._muted:
                 continue
+            result = rule.guarded(scanner, part)
+            if result is not None and inspect.isawaitable(result):
+                result = yield rule.awaited(result)
             if result is DONE:
                 self._scanners.remove((rule, scanner))
-                continue
-            decision = rule.verdict(result)
-            if decision is None or not self._note(decision):
-                continue
-            if decision.action is Action.ALLOW:     # no later filter has a say
-                self._scanners = self._scanners[: self._scanners.index((rule, scanner))]
-                break
-            self._stopped = decision
-            return False
+            elif result is not None:
+                self._said(rule, result)
+
+    def _read(self, part: bytes | None) -> Work:
+        """Show a part to the tree, or the end of the body; what its listeners and readers wait for is awaited."""
+        if (tree := self._tree) is None:
+            return
+        began = time.thread_time()      # on a busy computer, any time would say little of what reading takes
+        if part is not None:
+            self._reads(tree.feed, part)
+        elif not self._reads(tree.end):
+            self._reads(tree.end)       # what cannot be read is still heard to its end
+        took = time.thread_time() - began
+        if took > SLICE:
+            self._grain = max(GRAIN, self._grain // 4)
+        elif took < SLICE / 4:
+            self._grain = min(PIECE, self._grain * 4 if took < SLICE / 16 else self._grain * 2)
+        while self._ears.awaited or tree.waiting:
+            yield from self._answers()
+            if tree.waiting:
+                self._complain(tree, (yield self._settled(tree)))
+        if part is None:
+            self._ears.leaving(tree.clear)
+
+    def _answers(self) -> Work:
+        while self._ears.awaited:
+            ear, awaitable = self._ears.awaited.popleft()
+            self._ears.answered(ear, (yield ear.rule.awaited(awaitable)))
+            yield None
+
+    def _reads(self, call: Callable[..., None], *args: bytes) -> bool:
+        """Let the tree read, in bounded time; return whether it could."""
+        tree = self._tree
+        assert tree is not None
+        try:
+            limited(READING, call, *args)
+        except (Missed, Exception) as error:
+            return self._complain(tree, _failure(error))
         return True
 
-    def _unscannable(self, error: Unscannable) -> bool:
-        """The body cannot be read: each listening rule's `on_error` answers; return whether one stops it."""
-        for rule, _ in self._scanners:
-            decision = rule.failure(f"unscannable body: {error}")
-            if self._note(decision):
-                self._stopped = decision
-                return True
-        self._scanners = []
-        return False
+    async def _settled(self, tree: Tree) -> str:
+        """Wait for what readers have put off; return why that failed, or nothing."""
+        try:
+            await stepwise(READING, tree.settle())
+        except (Missed, Stopped, Exception) as error:
+            return _failure(error)
+        return ""
 
-    def _release(self, hold: int) -> list[bytes]:
-        """Take what lies more than `hold` decoded bytes before the end."""
-        out: list[bytes] = []
-        limit = self._decoded - hold
-        while self._held and self._held[0][1] <= limit:
-            out.append(self._held.popleft()[0])
-        if self._identity and self._held:           # undecoded bytes can be cut exactly
-            raw, end = self._held[0]
-            if (keep := end - limit) < len(raw):
-                out.append(raw[: len(raw) - keep])
-                self._held[0] = (raw[len(raw) - keep :], end)
-        return out
+    def _complain(self, tree: Tree, reason: str) -> bool:
+        """If there is a reason, only the body as it is goes on to be heard; return whether there is none."""
+        if self._stopped:
+            raise Stopped
+        if reason:
+            tree.give_up()
+            self._ears.unscannable(tree.root, reason)
+        return not reason
+
+    def _said(self, rule: Rule, result: object) -> None:
+        decision = rule.verdict(result)
+        if decision is None or not self._note(decision):
+            return
+        if decision.action is not Action.ALLOW:
+            self._stopped = decision
+            raise Stopped
+        self._muted = frozenset(self._order[self._order.index(rule) :])     # no later filter has a say
+        self._scanners = [each for each in self._scanners if each[0] not in self._muted]
+        self._ears.mute(self._muted)
+        if not self._ears.viewers:
+            self._tree = None
+
+    def _unscannable(self, reason: str) -> Work:
+        """The body cannot be read, or no further: each listening rule has an answer to that, and to what was read."""
+        for rule, _ in tuple(self._scanners):
+            self._said(rule, rule.failure(f"unscannable body: {reason}"))
+        yield from self._read(None)
+        if self._tree is not None:
+            self._ears.unscannable(self._tree.root, reason)
+        self._scanners, self._tree = [], None
+
+    # -- what leaves
+
+    def _clear(self) -> int:
+        """Decoded bytes that may leave."""
+        clear = self._decoded - self._hold
+        return clear if self._tree is None else min(clear, self._before + self._tree.clear)
+
+    def _bound(self) -> None:
+        """What is held back must not grow for ever; what is not gets its last word."""
+        if (tree := self._tree) is None:
+            return
+        limit = MAX_PINNED if tree.pinned else MAX_HELD
+        if self.held > limit and self._held.older(self._clear()) > limit:
+            self._complain(tree, f"more than {limit >> 10} KiB of it would have to be held back")
+        self._ears.leaving(tree.clear)
 
 
-def message_boundary(content_type: str) -> Callable[[bytes], bool] | None:
-    """A function that says, after each piece, whether a gRPC message or an event has just ended.
-
-    There everything is judged and released, so that a duplex stream never waits for bytes that come only after an
-    answer
-    (gRPC over HTTP/2, "Length-Prefixed-Message"; HTML standard, 9.2.5 "Parsing an event stream").
-    """
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "text/event-stream":
-        return _Events()
-    if kind.startswith("application/grpc"):
-        return _GrpcMessages()
-    return None
-
-
-class _Events:
-    """An event ends with an empty line, which may come in two pieces."""
-
-    ENDS = b"\n\n", b"\r\r", b"\r\n\r\n"
-
-    def __init__(self) -> None:
-        self._tail = b""
-
-    def __call__(self, piece: bytes) -> bool:
-        self._tail = (self._tail + piece[-4:])[-4:]
-        return self._tail.endswith(self.ENDS)
-
-
-class _GrpcMessages:
-    """Follows the five-byte prefixes: a compressed flag and the length, big endian."""
-
-    PREFIX = 5
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._left = 0
-
-    def __call__(self, piece: bytes) -> bool:
-        position = 0
-        while position < len(piece):
-            if self._left:
-                step = min(self._left, len(piece) - position)
-                self._left -= step
-                position += step
-            else:
-                step = self.PREFIX - len(self._head)
-                self._head += piece[position : position + step]
-                position += step
-                if len(self._head) == self.PREFIX:
-                    self._left = int.from_bytes(self._head[1:], "big")
-                    self._head = b""
-        return not self._left and not self._head
+def _failure(error: BaseException) -> str:
+    """Why a reader that is at fault, or does not come back, has not read: that must not be a way round."""
+    if isinstance(error, Missed):
+        return f"it takes more than {READING:g} s to read"
+    return f"its reader failed: {type(error).__name__}: {error}"[:500]

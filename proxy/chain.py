@@ -10,7 +10,7 @@ import time
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mitmproxy import flow as mitmflow
 from mitmproxy import http
@@ -19,7 +19,7 @@ from addons.connection import Connection
 from addons.verdict import DONE, Action, BodyScanner, Finding, Verdict
 from proxy.deadline import Missed, limited
 from proxy.operators import When
-from proxy.registry import Loaded
+from proxy.registry import HOOKS, Loaded
 
 #: A filter that misses this many deadlines in a row is not asked for `REST` seconds: its `on_error` answers for it
 #: at once, so that one hung filter does not cost every other connection its deadline again and again.
@@ -51,6 +51,7 @@ class Rule:
     on_error: Action
     deadline: float                     # seconds
     buffer: int                         # bytes
+    answer: Literal["page", "placeholder", "reset"] = "page"
     misses: int = 0
     resting_until: float = 0.0
     hooks: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -59,8 +60,11 @@ class Rule:
     def of(cls, loaded: Loaded) -> "Rule":
         rule = loaded.rule
         hooks = {name: hook for name in HOOKS if callable(hook := getattr(loaded.filter, name, None))}
+        for body, views in ("requestbody", "requestviews"), ("responsebody", "responseviews"):
+            if views in hooks:      # the body is the first of its views
+                hooks.pop(body, None)
         return cls(rule.id, loaded.filter, loaded.matches, rule.mode == "monitor", Action(rule.on_error),
-                   rule.deadline / 1000, rule.buffer, hooks=hooks)
+                   rule.deadline / 1000, rule.buffer, rule.answer, hooks=hooks)
 
     def concerns(self, connection: Connection) -> bool:
         """Tell whether its `when` could hold for requests of whoever connects; if that cannot be told, it could."""
@@ -95,6 +99,18 @@ class Rule:
         self.misses = 0
         return result
 
+    async def awaited(self, result: Awaitable[object]) -> object:
+        """Wait for what a hook or a scanner has promised, under the deadline; what fails is a failed `Decision`."""
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await stepwise(self.deadline, result)
+        except (TimeoutError, Missed):
+            return self.missed()
+        except asyncio.CancelledError:      # the connection has ended, not the filter
+            raise
+        except BaseException as error:
+            return self.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
+
     def missed(self) -> Decision:
         self.misses += 1
         self.resting_until = time.monotonic() + REST
@@ -109,11 +125,6 @@ class Rule:
                 return self.decision(result)
             case _:
                 return self.failure(f"the filter returned {type(result).__name__}, not a verdict")
-
-
-#: The hooks the chain calls.  `connection`, `requestbody` and `responsebody` are ours, the others mitmproxy's.
-HOOKS = ("connection", "requestheaders", "requestbody", "request", "responseheaders", "responsebody", "response",
-         "websocket_start", "websocket_message", "websocket_end", "error")
 
 
 @dataclass(slots=True)
@@ -139,6 +150,12 @@ class Exchange:
     @property
     def stopped(self) -> bool:
         return self.decision is not None and self.decision.action is not Action.ALLOW
+
+    @property
+    def manner(self) -> Literal["page", "placeholder", "reset"]:
+        """How the rule that decided wants to be answered for."""
+        decided = self.decision.rule if self.decision else ""
+        return next((rule.answer for rule in self.rules if rule.id == decided), "page")
 
     def asking(self, hook: str) -> Iterator[Rule]:
         """The rules that have this hook and match, in order, up to the one that allowed."""
@@ -178,20 +195,9 @@ class Exchange:
     async def _go_on(self, hook: str, rules: Iterator[Rule], rule: Rule, before: http.Response | None,
                      result: Awaitable[object]) -> None:
         """Wait for this rule's answer, then ask the others."""
-        decided = self.note(rule.verdict(await self._wait(rule, result))) or self._acted(rule, before)
+        decided = self.note(rule.verdict(await rule.awaited(result))) or self._acted(rule, before)
         if not decided and (waiting := self._ask(hook, rules)) is not None:
             await waiting
-
-    async def _wait(self, rule: Rule, result: Awaitable[object]) -> object:
-        try:
-            async with asyncio.timeout(rule.deadline):
-                return await stepwise(rule.deadline, result)
-        except (TimeoutError, Missed):
-            return rule.missed()
-        except asyncio.CancelledError:      # the connection has ended, not the filter
-            raise
-        except BaseException as error:
-            return rule.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
 
     def _acted(self, rule: Rule, before: http.Response | None) -> bool:
         """A stock mitmproxy addon acts on the flow itself: it answered or killed it."""
@@ -204,14 +210,21 @@ class Exchange:
 
     def scanners(self, hook: str) -> list[tuple[Rule, BodyScanner]]:
         """The body scanners of the rules that want this message; a rule that fails to give one decides at once."""
-        found: list[tuple[Rule, BodyScanner]] = []
+        return self._made(hook, callable)
+
+    def viewers(self, hook: str) -> list[tuple[Rule, Any]]:
+        """The same for the scanners of the message's views."""
+        return self._made(hook, lambda viewer: callable(getattr(viewer, "opened", None)))
+
+    def _made(self, hook: str, fits: Callable[[object], bool]) -> list[tuple[Rule, Any]]:
+        found: list[tuple[Rule, Any]] = []
         for rule in self.asking(hook):
-            scanner = rule.guarded(rule.hooks[hook], self.flow)
-            if scanner is None:
+            made = rule.guarded(rule.hooks[hook], self.flow)
+            if made is None:
                 continue
-            if callable(scanner):
-                found.append((rule, scanner))
-            elif self.note(rule.verdict(scanner)):
+            if fits(made):
+                found.append((rule, made))
+            elif self.note(rule.verdict(made)):
                 break
         return found
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "explain": ("proxy.explain:explain", ("url", "policy", "method", "header", "body_file", "app", "asking_user",
                                           "parent", "service", "container", "source", "type", "requests", "state",
                                           "json")),
+    "replay": ("proxy.replay:replay", ("recorded", "policy", "against", "state", "json")),
     "scan": ("proxy.scanning:scan", ("paths", "policy", "json")),
     "events": ("proxy.control:events", ("state", "follow", "since", "host", "only_app", "only_tree", "by_user",
                                          "service", "container", "verdict", "filter", "incident", "limit", "json")),
@@ -42,7 +43,13 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system-proxy": ("proxy.systemproxy:system_proxy", ("setting_action", "to", "places", "prefix", "state", "run_dir",
                                                         "json")),
     "proxy-user": ("proxy.admission:proxy_user", ("proxy_user",)),
-    "filters": ("proxy.checking:filters", ("json",)),
+    "lists": ("proxy.listcommand:lists", ("lists_action", "policy", "force", "json")),
+    "quotas": ("proxy.quotacommand:quotas", ("state", "json")),
+    "filters": ("proxy.checking:filters", ("filter_words", "json")),
+    "fingerprint": ("proxy.fingerprinting:fingerprint", (
+        "fingerprint_what", "fingerprint_source", "out", "column", "delimiter", "alone", "salt_file", "ignore",
+        "common", "json")),
+    "canary": ("proxy.fingerprinting:canary", ("canary_action", "canary_kind", "canary_domain", "json")),
     "service": ("proxy.service:service", ("service_action", "policy", "yes", "dry_run", "json")),
     "doctor": ("proxy.doctor:doctor", ("state", "run_dir", "json")),
 }

@@ -58,6 +58,17 @@ class _Clock:
             self.used = time.thread_time()
         return time.thread_time() - self.used >= limit or time.monotonic() - self.began >= limit * GRACE
 
+    def pause(self) -> tuple[float, float, float]:
+        """Another call begins within this one: return its limit and what it has used of it, in seconds."""
+        assert self.limit is not None
+        used = time.thread_time() - self.used if self.used >= 0 else -1.0
+        return self.limit, time.monotonic() - self.began, used
+
+    def resume(self, limit: float, elapsed: float, used: float) -> None:
+        self.began = time.monotonic() - elapsed
+        self.used = time.thread_time() - used if used >= 0 else -1.0
+        self.limit = limit
+
     def stop(self) -> None:
         self.ticking = False
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -82,9 +93,11 @@ if hasattr(signal, "setitimer"):
     def limited[**P, R](seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in the main thread, or raise `Missed` when it has used up its `seconds`.
 
+        A call within a call has its own limit, and its time is not that of the outer one.
         No garbage is collected meanwhile: it is not the filter's, and a finalizer would swallow what is raised in it.
         """
         clock = _clock
+        outer = None if clock.limit is None else clock.pause()
         clock.calls += 1
         clock.began, clock.used, clock.limit = time.monotonic(), -1.0, seconds
         if not clock.ticking:
@@ -94,7 +107,10 @@ if hasattr(signal, "setitimer"):
             return function(*args, **kwargs)
         finally:
             clock.limit = None
-            gc.enable()
+            if outer is None:
+                gc.enable()
+            else:
+                clock.resume(*outer)
 
 else:  # Windows: a watcher thread; it cannot cut a call that stays in C, such as a long regular expression
 

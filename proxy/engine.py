@@ -27,6 +27,7 @@ from mitmproxy.connection import Connection
 from mitmproxy.hooks import all_hooks
 from mitmproxy.proxy import commands, events, layer, mode_specs, server
 
+from proxy.body import Body
 from proxy.session import Session
 from proxy.transports import Transports
 
@@ -61,6 +62,21 @@ class Cancel(commands.Command):
         self.wakeup = wakeup
 
 
+class Settle(commands.Command):
+    """Wait until a body has been shown to all who scan it; other streams go on."""
+
+    blocking = True
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+
+
+@dataclasses.dataclass(repr=False)
+class Settled(events.CommandCompleted):
+    command: Settle
+    reply: None = None
+
+
 class Abort(commands.Command):
     """Reset the connection with the client and all with origins."""
 
@@ -93,6 +109,7 @@ class Handler(Transports):
         self._unsent: dict[Connection, list[bytes]] = {}
         self._busy = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
         self._timers: dict[commands.RequestWakeup, asyncio.TimerHandle] = {}
         self.client.peername = session.connection.client       # of a reflected one, the socket has the server's
         self.client.sockname = self.layer.context.server.address = session.connection.address
@@ -107,6 +124,8 @@ class Handler(Transports):
             await self.handle_client()
         finally:
             overdue.cancel()
+            for task in self._settling:
+                task.cancel()
             for timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()
@@ -159,6 +178,8 @@ class Handler(Transports):
             case Cancel():
                 if timer := self._timers.pop(command.wakeup, None):
                     timer.cancel()
+            case Settle():
+                self._settle(command)
             case Abort():
                 self.abort("aborted")
             case _:
@@ -207,6 +228,21 @@ class Handler(Transports):
             self._crash()
         elif hook.blocking:
             self.deliver(events.HookCompleted(hook))
+
+    def _settle(self, command: Settle) -> None:
+        task = self._loop.create_task(command.body.settle())
+        self._settling.add(task)
+        task.add_done_callback(lambda done: self._settled(command, done))
+
+    def _settled(self, command: Settle, task: asyncio.Task[None]) -> None:
+        self._settling.discard(task)
+        if task.cancelled():    # the connection is over
+            return
+        if error := task.exception():
+            log.error("a body could not be scanned; the connection is closed", exc_info=error)
+            self._crash()
+        else:
+            self.deliver(Settled(command))
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """The hooks round a connection, which mitmproxy calls from tasks: nobody here has any."""

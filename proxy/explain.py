@@ -1,8 +1,4 @@
-"""`lockgate explain`: a dry run of one request, or many, through a policy; nothing is dialled.
-
-What decides on connections is the code that does so in the proxy, with a proof that every address would give: whether
-one really does is only known when it is met.
-"""
+"""`lockgate explain`: a dry run of one request, or many, through a policy; nothing is dialled."""
 
 import argparse
 import asyncio
@@ -11,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from mitmproxy import connection as mitm
@@ -19,25 +15,21 @@ from mitmproxy import http
 from mitmproxy.net import check
 
 from addons.connection import Connection, Process
-from addons.verdict import labels
-from proxy import assumed, deadline, gate
-from proxy.bypass import Bypasses
-from proxy.chain import Chain, Decision, Exchange
-from proxy.destination import Address
-from proxy.hello import ClientHello
+from addons.verdict import Finding
+from proxy import assumed, deadline, dryrun
+from proxy.chain import Chain, Exchange
+from proxy.dryrun import Outcome
 from proxy.options import UsageError, state
 from proxy.pins import Pins, learnable
 from proxy.policy import default_policy, load
-from proxy.probe import Probe
 from proxy.registry import build
 from proxy.schema import Policy
-from proxy.session import Rules, Session, Transfer
-
-#: Bytes of the body shown to the filters at once, as they would come from the network.
-CHUNK = 64 * 1024
+from proxy.session import Rules
 
 #: What a path or a query may have in it as it is (RFC 3986, 3.3 and 3.4), or quoted already.
 URL_SAFE = "%/?:@!$&'()*+,;=-._~[]|"
+#: Schemes of what a browser has already.
+INSIDE = ("data:", "blob:", "about:", "javascript:")
 #: What a browser says of the kind of resource it asks for (Fetch Metadata), by the names that filter lists use.
 DESTINATIONS = {"xmlhttprequest": "empty", "subdocument": "iframe", "stylesheet": "style", "media": "video",
                 "ping": "empty", "websocket": "websocket", "other": "empty"}
@@ -73,8 +65,8 @@ class Asked:
         if not check.is_valid_host(self.host.encode()):
             raise ValueError(f"not a host: {self.host!r}")
         self.port = parts.port or (443 if self.tls else 80)
-        query = f"?{parts.query}" if parts.query else ""
-        self.path = quote((parts.path or "/") + query, safe=URL_SAFE)
+        target = self.url.partition("#")[0].partition("://")[2].partition(parts.netloc)[2]
+        self.path = quote(target if target.startswith("/") else f"/{target}", safe=URL_SAFE)
 
     @property
     def authority(self) -> str:
@@ -93,12 +85,14 @@ class Asked:
             headers.append((b"referer", self.source.encode()))
         if self.type:
             headers.append((b"sec-fetch-dest", DESTINATIONS.get(self.type, self.type).encode()))
-        if self.body:
-            headers.append((b"content-length", str(len(self.body)).encode()))
         url = f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
         flow.request = http.Request.make(self.method, url, b"", headers)
+        dryrun.fill(flow.request, self.body)
+        flow.request.path = self.path       # as it is, with an empty query or two slashes
         flow.request.headers.setdefault("host", self.authority)
         flow.metadata["process"] = self.process
+        if self.type:
+            flow.metadata["resource_type"] = self.type      # headers cannot say all of them
         return flow
 
     def connection(self) -> Connection:
@@ -110,45 +104,30 @@ class Asked:
         return Connection(name, (address, self.port), ("127.0.0.1", 0), self.process, tls=self.tls)
 
 
-class Assumed(Probe):
-    """Takes every address for the name's, and remembers that it was asked."""
+@dataclass(frozen=True)
+class Inside:
+    """A URL among many that a browser resolves by itself."""
 
-    def __init__(self) -> None:
-        self.asked = False
-
-    async def verified(self, address: Address, name: str, limit: float) -> str | None:
-        self.asked = True
-        return None
-
-
-class Alerts:
-    """Keeps what would be recorded of a connection."""
-
-    def __init__(self) -> None:
-        self.heard: list[Decision] = []
-
-    def connection(self, connection: Connection, verdict: str, decision: Decision, *, flow_id: int,
-                   incident: str = "") -> None:
-        self.heard.append(decision)
+    url: str
 
 
 async def judge(rules: Rules, asked: Asked, pins: Pins) -> dict[str, Any]:
     """Return the verdict, the rule and reason behind it, what every rule said, the labels, and what TLS would be."""
-    connection, probe, alerts = asked.connection(), Assumed(), Alerts()
-    session = Session(connection, lambda: rules, cast(Any, alerts), _hello(connection) if asked.tls else None)
-    verdict, decision, _ = gate.judge(session, connection, [connection.address])
-    verdict, decision = await Bypasses(probe, pins).settle(session, session.hello, verdict, decision)
-    if decision is not None:
-        assumed = f", if {connection.host}'s address proves to be that name's (probe)" if probe.asked else ""
-        return _answer(asked, verdict, decision.rule, decision.reason + assumed, alerts.heard)
-    answer = await _request(rules.chain, asked, connection, alerts.heard)
-    answer["tls"] = list(_tls(rules.policy, connection)) if asked.tls else []
-    return answer
+    connection = asked.connection()
+    found = await dryrun.judge(rules, connection, asked.flow(), pins)
+    if found.proved:
+        found.reason += f", if {connection.host}'s address proves to be that name's (probe)"
+    answer = _answer(asked.url, found)
+    if found.exchange is None:
+        return answer
+    return answer | {"findings": list(map(shown, found.findings)), "labels": sorted(found.labels),
+                     "rules": _said(rules.chain, found.exchange),
+                     "tls": list(_tls(rules.policy, connection)) if asked.tls else []}
 
 
-def _hello(connection: Connection) -> ClientHello:
-    """The least that a client says who asks for that name."""
-    return ClientHello(connection.host, False, (), 0, (), (), (), (), (), (), (), False, False)
+def _answer(url: str, found: Outcome) -> dict[str, Any]:
+    return {"url": url, "verdict": found.verdict, "rule": found.rule, "reason": found.reason,
+            "alerts": [{"rule": each.rule, "reason": each.reason} for each in found.alerts]}
 
 
 def _tls(policy: Policy, connection: Connection) -> Iterator[str]:
@@ -166,37 +145,8 @@ def _tls(policy: Policy, connection: Connection) -> Iterator[str]:
         yield "tls.pinned: the program passes unread for a time once it has refused our certificate twice"
 
 
-async def _request(chain: Chain, asked: Asked, connection: Connection, alerts: list[Decision]) -> dict[str, Any]:
-    exchange = chain.begin(asked.flow())
-    exchange.alerts.extend(alerts)
-    await exchange.ask("requestheaders")
-    if asked.body and exchange.decision is None:
-        _show_body(exchange, asked.body)
-    if exchange.decision is None:
-        exchange.flow.request.raw_content = asked.body
-        await exchange.ask("request")
-    final = exchange.decision
-    answer = _answer(asked, final.action if final else "pass", final.rule if final else "",
-                     final.reason if final else "no filter objects", exchange.alerts)
-    answer["findings"] = [_finding(f) for d in (*exchange.alerts, *([final] if final else [])) for f in d.findings]
-    answer["labels"] = sorted(labels(exchange.flow) | connection.labels)
-    answer["rules"] = _said(chain, exchange)
-    return answer
-
-
-def _show_body(exchange: Exchange, body: bytes) -> None:
-    transfer = Transfer(exchange, "")
-    transfer.open_upload()
-    upload = transfer.upload
-    if upload is None:
-        return
-    for start in range(0, len(body), CHUNK):
-        if upload.feed(body[start : start + CHUNK])[1]:
-            return
-    upload.end()
-
-
-def _finding(finding: Any) -> dict[str, Any]:
+def shown(finding: Finding) -> dict[str, Any]:
+    """A finding, as programs read it."""
     return {"kind": finding.kind, "rule": finding.rule, "where": finding.where, "offset": finding.start,
             "sample": finding.sample}
 
@@ -218,11 +168,6 @@ def _said(chain: Chain, exchange: Exchange) -> list[dict[str, str]]:
         rows.append({"rule": rule.id, "said": said, "why": why})
         reached = reached and not (final and final.rule == rule.id)
     return rows
-
-
-def _answer(asked: Asked, verdict: str, rule: str, reason: str, alerts: list[Decision]) -> dict[str, Any]:
-    return {"url": asked.url, "verdict": str(verdict), "rule": rule, "reason": reason,
-            "alerts": [{"rule": a.rule, "reason": a.reason} for a in alerts]}
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -252,7 +197,8 @@ def explain(arguments: argparse.Namespace) -> int:
 
 async def _explain(rules: Rules, pins: Pins, arguments: argparse.Namespace) -> None:
     for asked in _many(arguments.requests) if arguments.requests else [_one(arguments)]:
-        answer = await judge(rules, asked, pins)
+        answer = _answer(asked.url, Outcome("pass", "", "nothing of it meets a proxy")) if isinstance(asked, Inside) \
+            else await judge(rules, asked, pins)
         print(json.dumps(answer) if arguments.json else _text(answer), flush=not arguments.requests)
 
 
@@ -269,7 +215,7 @@ def _one(arguments: argparse.Namespace) -> Asked:
         raise UsageError(str(error)) from None
 
 
-def _many(path: Path) -> Iterator[Asked]:
+def _many(path: Path) -> Iterator[Asked | Inside]:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, 1):
@@ -279,9 +225,11 @@ def _many(path: Path) -> Iterator[Asked]:
         raise UsageError(str(error)) from None
 
 
-def _parse(text: str, place: str) -> Asked:
+def _parse(text: str, place: str) -> Asked | Inside:
     try:
         given = json.loads(text)
+        if str(given["url"]).lower().startswith(INSIDE):
+            return Inside(str(given["url"]))
         body = str(given.get("body", "")).encode()
         return Asked(given["url"], given.get("method") or ("POST" if body else "GET"),
                      list(given.get("headers", {}).items()), body, *assumed.given(given),

@@ -224,12 +224,12 @@ def _act(transfer: Transfer, flow: http.HTTPFlow) -> None:
     decision = transfer.exchange.decision
     if decision is None or decision.action is Action.ALLOW or decision.answered:
         return
-    if decision.action is Action.KILL:
+    if decision.action is Action.KILL or transfer.exchange.manner == "reset":
         if flow.killable:
             flow.kill()
         return
     flow.response = answers.refusal(flow.request, 403, decision.reason, incident=transfer.incident,
-                                    rule=decision.rule, host=transfer.host)
+                                    rule=decision.rule, host=transfer.host, manner=transfer.exchange.manner)
 
 
 async def observe(session: Session, hook: str, flow: http.HTTPFlow) -> None:
@@ -244,6 +244,8 @@ async def websocket_message(session: Session, flow: http.HTTPFlow) -> None:
     transfer = session.of(flow)
     await transfer.exchange.ask("websocket_message")
     message = flow.websocket.messages[-1]
+    if (body := transfer.message(from_client=message.from_client)) and not (await body.show(message.content))[1]:
+        await body.show(None)
     if transfer.exchange.stopped:
         message.drop()
     if message.from_client:

@@ -18,7 +18,8 @@ from typing import Any
 from proxy.rows import OWN, PROXY, SEEN, Row
 from proxy.workers import Ends, Known, Workers
 from redirector import holders, processes, tables
-from redirector.plan import Endpoint
+from redirector.connects import Connects
+from redirector.plan import BackendError, Endpoint
 from redirector.wire import MAX_USER, clip
 
 #: Seconds that the end of a connection waits for what the worker says of it: it may accept after the client has gone.
@@ -56,6 +57,10 @@ class Monitor:
             self._destroyed: tables.Destroyed | None = tables.Destroyed()
         except OSError:
             self._destroyed = None
+        try:
+            self._callers: Connects | None = Connects()     # for root; else what is over at once has no process
+        except (OSError, BackendError, ValueError):
+            self._callers = None
 
     @property
     def blind(self) -> bool:
@@ -73,6 +78,8 @@ class Monitor:
     def close(self) -> None:
         if self._destroyed is not None:
             self._destroyed.close()
+        if self._callers is not None:
+            self._callers.close()
 
     # -- looking
 
@@ -126,9 +133,18 @@ class Monitor:
             if not each.remote[1]:
                 return                                  # neither owner, nor peer, nor bytes are known
             row = Row(each.protocol, each.local, each.remote, each.state, each.cookie, now, began=self._looked)
+            self._called(row)
         if each.remote[1]:                              # else its own process aborted it, and the kernel forgot
             _update(row, each)
         self._gone(row, now)
+
+    def _called(self, row: Row) -> None:
+        """Say who connected what was over before anybody looked."""
+        caller = self._callers.caller(row.cookie) if self._callers is not None else None
+        if caller is None or processes.is_redirector(caller.pid):      # that connects in its place (see `hook`)
+            return
+        row.pid, row.user = caller.pid, row.user or _user(caller.uid)
+        row.exe = processes.program(caller.pid, by=caller.at) or clip(caller.name.decode(errors="replace"), MAX_USER)
 
     def _gone(self, row: Row, now: float) -> None:
         self._rows.pop(row.cookie, None)
@@ -256,8 +272,8 @@ def _add(row: Row, known: Known) -> None:
         row.remote = known.server
     if known.host:
         row.host, row.host_from = known.host, OWN
-    if row.pid is None:
-        row.pid, row.exe = known.pid, known.exe
+    if row.pid in (None, known.pid):
+        row.pid, row.exe = known.pid, known.exe or row.exe
     row.user = row.user or known.user
 
 

@@ -125,7 +125,7 @@ class Conversation:
                 transfer.open_download()
                 self._collect(key, transfer, "response")
             case Data(key, from_client, data) if transfer := self._transfers.get(key):
-                self._data(key, transfer, data, from_client=from_client)
+                await self._data(key, transfer, data, from_client=from_client)
             case End(key, from_client, error) if transfer := self._transfers.get(key):
                 if not error:
                     await self._ended(key, transfer, from_client=from_client)
@@ -151,13 +151,13 @@ class Conversation:
         if rules := transfer.exchange.buffering(hook):
             self._collected[key, hook == "request"] = Collected(min(rule.buffer for rule in rules))
 
-    def _data(self, key: int, transfer: Transfer, data: bytes, *, from_client: bool) -> None:
+    async def _data(self, key: int, transfer: Transfer, data: bytes, *, from_client: bool) -> None:
         if from_client:
             transfer.sent += len(data)
         else:
             transfer.received += len(data)
         if body := transfer.upload if from_client else transfer.download:
-            body.feed(data)
+            await body.show(data)
         if collected := self._collected.get((key, from_client)):
             collected.parts.append(data)
             collected.size += len(data)
@@ -167,7 +167,7 @@ class Conversation:
 
     async def _ended(self, key: int, transfer: Transfer, *, from_client: bool) -> None:
         if body := transfer.upload if from_client else transfer.download:
-            body.end()
+            await body.show(None)
         if collected := self._collected.pop((key, from_client), None):
             flow = transfer.exchange.flow
             message = flow.request if from_client else flow.response

@@ -159,12 +159,13 @@ class RefusingStream(HttpStream):
             yield from self.end(decision.reason)
             yield Abort()
             return
-        if self.head_given:
+        if self.head_given or self._manner == "reset":
             yield from self.cut(decision.reason if decision else "refused")
             return
         yield from self._leave_origin()
         self.flow.response = response = self._page()
-        yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
+        ended = not response.raw_content    # a gRPC client takes the head for trailers only if it ends the stream
+        yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=ended), self.context.client)
         if self.flow.request.method != "HEAD" and response.raw_content:
             yield SendHttp(ResponseData(self.stream_id, response.raw_content), self.context.client)
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
@@ -190,7 +191,12 @@ class RefusingStream(HttpStream):
         status, reason = transfer.refusal or (403, decision.reason if decision else "refused")
         rule = decision.rule if decision and not transfer.refusal else ""
         return answers.refusal(self.flow.request, status, reason, incident=transfer.incident, rule=rule,
-                               host=transfer.host or "the origin")
+                               host=transfer.host or "the origin", manner=self._manner)
+
+    @property
+    def _manner(self) -> answers.Manner:
+        """How the rule that decided wants its refusals answered; what no rule decided gets words."""
+        return "page" if self.transfer.refusal is not None else self.transfer.exchange.manner
 
     def end(self, error: str) -> Commands:
         """Whatever may still arrive for this stream is of no interest."""

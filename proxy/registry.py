@@ -36,17 +36,33 @@ from proxy.schema import FilterRule, Policy
 GROUP = "lockgate.filters"
 BUILT_IN = {
     "blocklist.Hosts": "addons.blocklist:Hosts",
+    "canary.Canary": "addons.canary:Canary",
     "cards.Cards": "addons.cards:Cards",
+    "categories.Categories": "addons.categories:Categories",
     "classify.Http": "addons.classify:Http",
+    "classify.Labels": "addons.labelled:Labels",
+    "documents.Documents": "addons.documents:Documents",
+    "exactdata.ExactData": "addons.exactdata:ExactData",
+    "external.External": "addons.external:External",
+    "filetypes.FileTypes": "addons.filetypes:FileTypes",
+    "icap.Icap": "addons.icap:Icap",
+    "keywords.Keywords": "addons.keywords:Keywords",
+    "limits.Contents": "addons.contents:Contents",
+    "limits.Methods": "addons.limits:Methods",
+    "limits.Quotas": "addons.quotas:Quotas",
+    "limits.Sizes": "addons.limits:Sizes",
+    "limits.Times": "addons.schedule:Times",
+    "llm.Prompts": "addons.llm:Prompts",
     "pii.Pii": "addons.pii:Pii",
     "secrets.Secrets": "addons.credentials:Secrets",
+    "urls.Rules": "addons.urls:Rules",
 }
 FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w+))?")
 MODULE = "lockgate filter "  # no import statement can name such a module
-#: The hooks that the chain calls.
+#: The hooks that the chain calls.  `connection` and those of bodies and views are ours, the others mitmproxy's.
 HOOKS = (
-    "connection", "requestheaders", "requestbody", "request", "responseheaders", "responsebody", "response",
-    "websocket_start", "websocket_message", "websocket_end", "error",
+    "connection", "requestheaders", "requestbody", "requestviews", "request", "responseheaders", "responsebody",
+    "responseviews", "response", "websocket_start", "websocket_message", "websocket_end", "error",
 )  # fmt: skip
 #: Each level of parentheses takes pyparsing four times as long: 0.2 s for four, 40 s for eight.
 MAX_NESTING = 4

@@ -136,6 +136,8 @@ class FilterRule:
     options: Annotated[Any, Key("the filter's own options", name="with")] = field(default_factory=dict)
     mode: Annotated[Literal["monitor", "enforce"], Key("monitor: verdicts become alerts")] = "enforce"
     on_error: Annotated[Literal["block", "allow"], Key("what counts when the filter fails or is late")] = "block"
+    answer: Annotated[Literal["page", "placeholder", "reset"], Key(
+        "to what it blocks: words and parts of pages with status 403; parts with status 200; a reset")] = "page"
     deadline: Annotated[int, Key("milliseconds that one call may take", minimum=1, maximum=10_000)] = 50
     buffer: Annotated[int, Key("bytes of body kept for filters that need it whole", minimum=0, maximum=2**26)] = 2**20
 

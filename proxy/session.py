@@ -12,10 +12,12 @@ from addons.connection import Connection
 from addons.decode import Unscannable
 from addons.verdict import Action
 from proxy.admission import Admission
-from proxy.body import Body, message_boundary
+from proxy.body import Body
+from proxy.boundaries import message_boundary
 from proxy.chain import Chain, Decision, Exchange
 from proxy.destination import Address
 from proxy.events import Upstream, new_flow_id
+from proxy.hearing import refused, root
 from proxy.hello import ClientHello
 from proxy.loops import Loops, Round
 from proxy.resumption import Attempt
@@ -77,27 +79,35 @@ class Transfer:
     def open_upload(self) -> None:
         """A request body follows: get its scanners.  One that cannot be read is decided on at once."""
         request = self.exchange.flow.request
-        self.upload = self._open("requestbody", request.headers)
+        self.upload = self._open("request", request.headers, _file(request))
 
     def open_download(self) -> None:
         response = self.exchange.flow.response
         assert response is not None
-        self.download = self._open("responsebody", response.headers)
+        self.download = self._open("response", response.headers)
 
-    def _open(self, hook: str, headers: http.Headers) -> Body | None:
-        exchange = self.exchange
+    def _open(self, side: str, headers: http.Headers, file: str = "") -> Body | None:
+        exchange, hook = self.exchange, f"{side}body"
         scanners = exchange.scanners(hook)
-        if not scanners or exchange.stopped:
+        viewers = exchange.viewers(f"{side}views")
+        if not (scanners or viewers) or exchange.stopped:
             return None
-        boundary = message_boundary(headers.get("content-type", ""))
+        kind = declared(headers)
         try:
-            return Body(scanners, headers.get("content-encoding", ""), exchange.note, boundary,
-                        renew=lambda: exchange.scanners(hook))
+            return Body(scanners, headers.get("content-encoding", ""), exchange.note, message_boundary(kind),
+                        renew=lambda: exchange.scanners(hook), viewers=viewers, declared=kind, file=file,
+                        order=exchange.rules)
         except Unscannable as error:
-            for rule, _ in scanners:
-                if exchange.note(rule.failure(f"unscannable body: {error}")):
-                    break
+            refused(scanners, viewers, root(kind), str(error), exchange.note)
             return None
+
+    def message(self, *, from_client: bool) -> Body | None:
+        """A whole WebSocket message is here: what shows it to those who hear views."""
+        exchange = self.exchange
+        viewers = exchange.viewers("requestviews" if from_client else "responseviews")
+        if not viewers or exchange.stopped:
+            return None
+        return Body([], "", exchange.note, viewers=viewers, name="message", order=exchange.rules)
 
     def overflow(self, hook: str) -> bool:
         """A message outgrew what its filters may buffer; return whether one's `on_error` stops it.
@@ -112,6 +122,20 @@ class Transfer:
                 return True
             self.exchange.skipped.add((rule.id, hook))
         return False
+
+
+def declared(headers: http.Headers) -> str:
+    """The Content-Type for the views; of gRPC with `encoding`, how its messages are compressed (gRPC over HTTP/2)."""
+    kind: str = headers.get("content-type", "")
+    if encoding := headers.get("grpc-encoding"):
+        kind += f"; encoding={encoding}"
+    return kind
+
+
+def _file(request: http.Request) -> str:
+    """The name of the file that is put there, if one is (RFC 9110, 9.3.4)."""
+    put = request.data.method == b"PUT"
+    return str(request.data.path.partition(b"?")[0].rpartition(b"/")[2], "utf-8", "replace") if put else ""
 
 
 @dataclass(slots=True, eq=False)

@@ -23,6 +23,8 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.utils import ReceiveBuffer
 
 from proxy.body import Body
+from proxy.chain import Decision
+from proxy.engine import Settle
 from proxy.refusing import RefusingStream
 
 type Commands = layer.CommandGenerator[None]
@@ -70,7 +72,7 @@ class Stream(RefusingStream):
         self.request_ended = ended = isinstance(event, RequestEndOfMessage)
         body, chunks = self.transfer.upload, [event.data] if isinstance(event, RequestData) else []
         if body is not None:
-            chunks, stop = body.end() if ended else body.feed(chunks[0])
+            chunks, stop = yield from shown(body, None if ended else chunks[0])
             if stop:
                 yield from self.refuse()
                 return
@@ -94,7 +96,7 @@ class Stream(RefusingStream):
                 yield from self._collect_request(event)
             case RequestEndOfMessage():
                 self.request_ended = True
-                if transfer.upload is not None and transfer.upload.end()[1]:
+                if transfer.upload is not None and (yield from shown(transfer.upload, None))[1]:
                     yield from self.refuse()
                     return
                 transfer.sent = len(self.request_body_buf)
@@ -105,7 +107,7 @@ class Stream(RefusingStream):
         transfer = self.transfer
         if not self.request_body_buf:
             transfer.open_upload()
-        if transfer.stopped or (transfer.upload is not None and transfer.upload.feed(event.data)[1]):
+        if transfer.stopped or (transfer.upload is not None and (yield from shown(transfer.upload, event.data))[1]):
             yield from self.refuse()
             return
         self.request_body_buf += event.data
@@ -161,7 +163,7 @@ class Stream(RefusingStream):
             return
         ended, chunks = isinstance(event, ResponseEndOfMessage), [event.data] if isinstance(event, ResponseData) else []
         if body is not None:
-            chunks, stop = body.end() if ended else body.feed(chunks[0])
+            chunks, stop = yield from shown(body, None if ended else chunks[0])
             if stop:
                 yield from self.cut(stop.reason)
                 return
@@ -177,7 +179,7 @@ class Stream(RefusingStream):
             yield from self._collect_response(event)
             return
         if isinstance(event, ResponseEndOfMessage):
-            if transfer.download is not None and transfer.download.end()[1]:
+            if transfer.download is not None and (yield from shown(transfer.download, None))[1]:
                 yield from self.refuse()
                 return
             self._frame()
@@ -186,7 +188,7 @@ class Stream(RefusingStream):
     def _collect_response(self, event: ResponseData) -> Commands:
         transfer = self.transfer
         transfer.received += len(event.data)
-        if transfer.download is not None and transfer.download.feed(event.data)[1]:
+        if transfer.download is not None and (yield from shown(transfer.download, event.data))[1]:
             yield from self.refuse()
             return
         self.response_body_buf += event.data
@@ -212,6 +214,15 @@ class Stream(RefusingStream):
             yield from self.drop()
         else:
             yield from super().flow_done()
+
+
+def shown(body: Body, data: bytes | None) -> layer.CommandGenerator[tuple[list[bytes], Decision | None]]:
+    """Show a body's next bytes, or its end, to who scans it; the stream waits where they do, and only the stream."""
+    result = body.end() if data is None else body.feed(data)
+    if body.waits:
+        yield Settle(body)
+        result = body.result()
+    return result
 
 
 def _released(buffer: ReceiveBuffer, body: Body | None) -> bytes:

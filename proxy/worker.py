@@ -22,9 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mitmproxy.addonmanager import Loader
-from mitmproxy.master import Master
-
+from addons import keeping
 from certs.authority import Authority, AuthorityError
 from proxy import deadline, ports
 from proxy.bypass import Bypasses
@@ -42,6 +40,7 @@ from proxy.policy import PolicyError, Problem, default_policy
 from proxy.probe import Probe
 from proxy.records import Records
 from proxy.registry import build, load_all
+from proxy.reloading import Reloading, adopt
 from proxy.revocation import Revocation
 from proxy.session import Rules
 from proxy.sessions import Desk
@@ -68,23 +67,6 @@ def say(**message: object) -> None:
         print(json.dumps(message), flush=True)
 
 
-def adopt(master: Master, rules: Rules) -> None:
-    """Give stock mitmproxy addons the life cycle that they expect: `load`, `configure`, `running`.
-
-    Raises PolicyError where one fails: an addon that has not started filters nothing.
-    """
-    for rule in rules.chain.rules:
-        for name, argument in (("load", Loader(master)), ("configure", set(master.options.keys())), ("running", None)):
-            hook = getattr(rule.filter, name, None)
-            if not callable(hook):
-                continue
-            try:
-                hook(*([] if argument is None else [argument]))
-            except Exception as error:
-                problem = Problem(f"filter {rule.id}", 1, name, f"{type(error).__name__}: {error}")
-                raise PolicyError([problem]) from error
-
-
 class Worker:
     """One proxy: the rules in force, the engine, the doors."""
 
@@ -93,12 +75,14 @@ class Worker:
         self.state = Path(config.state)
         self.policy_path = Path(config.policy) if config.policy else None
         self.own: set[Address] = set()
+        keeping.use(self.state / "filters")
         self.rules = self._build()
         self.watch = Watch(self.policy_path, self.rules)
         self.stopping = asyncio.Event()
         self.exit_code = 0
         self.channel: Channel | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._reloading = Reloading(self._reload)
 
     # -- rules
 
@@ -124,10 +108,13 @@ class Worker:
             raise PolicyError([Problem(str(self.policy_path), 1, "tls.upstream.trusted_ca", str(error))]) from None
 
     def reload(self) -> None:
+        self._reloading.ask()
+
+    async def _reload(self) -> None:
         """Put new rules in force when they are wholly built; until then, and if they are bad, the old ones hold."""
         self.watch.mark()
         try:
-            rules = self._build()
+            rules = await asyncio.to_thread(self._build)
             roots = self._roots(rules)
             adopt(self.master, rules)
         except PolicyError as error:
@@ -252,6 +239,7 @@ class Worker:
                 self.stopping.set()
 
     async def _drain(self, door: Door) -> None:
+        self._reloading.cancel()
         for task in self._tasks:
             task.cancel()
         if door.tasks:

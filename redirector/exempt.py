@@ -28,7 +28,7 @@ class Exemption:
     """The groups of one server's processes; `paths` are theirs, as `/proc/PID/cgroup` names them."""
 
     def __init__(self, plan: Plan, instance: str) -> None:
-        self._server, self._name = (plan.listen_host, plan.listen_port), release.EXEMPT + instance
+        self._server, self._name = (plan.listen_host, plan.listen_port), release.exempt_group(instance)
         self._mount = ""
         self.paths: list[str] = []
 
@@ -91,7 +91,8 @@ def members(instance: str) -> list[int]:
 
 
 def _groups(instance: str) -> list[str]:
-    return [path for path, _, _ in os.walk(cgroups.mount()) if path.rpartition("/")[2] == release.EXEMPT + instance]
+    name = release.exempt_group(instance)
+    return [path for path, _, _ in os.walk(cgroups.mount()) if path.rpartition("/")[2] == name]
 
 
 def _dissolve(folder: Path) -> None:

@@ -205,9 +205,21 @@ def user(uid: int) -> str:
         return str(uid)
 
 
-def program(pid: int) -> str:
-    """The executable of a process, or in its absence (a kernel thread, or not ours to see) the name that it has."""
+def is_redirector(pid: int) -> bool:
+    """Is it one of ours?"""
     with suppress(OSError):
+        return b"-m\0redirector\0" in _content(f"/proc/{pid}/cmdline", MAX_CMDLINE)
+    return False
+
+
+def program(pid: int, by: int | None = None) -> str:
+    """The executable of a process, or in its absence (a kernel thread, or not ours to see) the name that it has.
+
+    With `by`, nanoseconds since boot, empty for one that began later.
+    """
+    with suppress(OSError):
+        if by is not None and _stat(pid).began > by:
+            return ""
         return clip(_exe(pid), MAX_EXE)
     with suppress(OSError):
         return clip(_content(f"/proc/{pid}/comm", MAX_NAME).decode(errors="replace").strip(), MAX_EXE)

@@ -27,7 +27,7 @@ for _name in ("redirector.programs", "programs"):      # as part of the package,
         programs = programs or importlib.import_module(_name)
 
 RUN_DIR = "/run/lockgate"
-#: What the control groups of `exempt.py` are called; the instance follows.
+#: What the control groups of `exempt.py` are called; the instance and the network namespace follow.
 EXEMPT = "lockgate_exempt_"
 #: Seconds that a killed process may take to go; the kernel needs milliseconds.
 END_LIMIT = 5.0
@@ -74,6 +74,11 @@ def started(pid: int) -> int | None:
 
 def netns() -> int:
     return os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116  # the inode of the link's target, which has no path
+
+
+def exempt_group(instance: str) -> str:
+    """The name of its control groups: network namespaces share the tree of these, and may have the same instances."""
+    return f"{EXEMPT}{instance}_{netns()}"
 
 
 def write(run_dir: str, role: str, instance: str, table: str, fail: str,
@@ -140,7 +145,7 @@ def release(run_dir: str = RUN_DIR, instance: str | None = None) -> list[Record]
 
 def put_back(instance: str | None = None) -> None:
     """Servers that a killed `redirect` had set apart go back to the control group that they were in, the parent."""
-    wanted = EXEMPT + (instance or "")
+    wanted = exempt_group(instance or "")
     for path, _, _ in os.walk("/sys/fs/cgroup"):
         name = path.rpartition("/")[2]
         if name == wanted or (instance is None and name.startswith(EXEMPT)):

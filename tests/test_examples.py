@@ -37,3 +37,7 @@ def test_big_uploads_to_our_own():
 
 def test_stamp_is_an_addon_as_mitmproxy_knows_it():
     assert callable(load("./stamp.py").response)
+
+
+def test_word_watch_is_a_program_that_a_policy_takes():
+    assert load("external.External", "{program: ./word_watch.py, arguments: [walrus]}").program == EXAMPLES / "word_watch.py"

@@ -80,6 +80,7 @@ def test_bytes_are_those_that_the_origin_counts(lab, started):
     # Where the proxy does not answer in time, one of its own may pass for an application's.
     assert len(found.keys() - theirs) <= len(theirs) // 100
     found = {key: row for key, row in found.items() if key in theirs}
+    assert all(row["pid"] for row in found.values()), "also what was over before anybody looked"
     assert {(row["remote_port"], row["captured"], row["verdict"]) for row in found.values()} == {
         (DIRECT, False, None), (INSPECTED, True, "inspect"), (BYPASSED, True, "bypass")}
     assert {row["remote_ip"] for row in found.values()} == {ORIGIN}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from redirector import release
+from redirector import exempt, release
 from redirector.cgroups import mount
 from tests.live.lab import ORIGIN, running, wait_for
 
@@ -70,12 +70,14 @@ def redirect(lab, *words, to=f"127.0.0.1:{PORT}"):
             process.kill()
             process.wait()
     assert wait_for(lambda: not lab.tables(), 3)
-    assert groups() == []
+    assert groups(lab) == []
     release.release(str(lab.folder / "run"))
 
 
-def groups():
-    return [path for path, _, _ in os.walk(mount()) if release.EXEMPT in path]
+def groups(lab):
+    """Those of redirectors in the lab."""
+    netns = Path(f"/run/netns/{lab.client}").stat().st_ino
+    return [path for path, _, _ in os.walk(mount()) if release.EXEMPT in path and path.endswith(f"_{netns}")]
 
 
 def page(lab, url="http://origin.test/", **more):
@@ -117,7 +119,10 @@ def test_the_server_s_group_is_its_own_again(lab):
         before = group.read_text()
         with redirect(lab) as redirected:
             redirected.message("ready")
-            assert group.read_text() == before.rstrip("/\n") + f"/{release.EXEMPT}redirect_{PORT}\n"
+            apart = group.read_text()
+            assert apart.startswith(before.rstrip("/\n") + f"/{release.EXEMPT}redirect_{PORT}_")
+            assert exempt.sweep(f"redirect_{PORT}") == [], "another network namespace, the same instance"
+            assert group.read_text() == apart
         assert group.read_text() == before
 
 
@@ -144,7 +149,7 @@ def test_the_command_killed(lab, fail, meanwhile):
             redirected.message("ready")
             redirected.process.kill()
             assert wait_for(lambda: Path(f"/proc/{server.pid}/cgroup").read_text() == before, 3)
-            assert groups() == []
+            assert groups(lab) == []
             assert page(lab) == meanwhile
             release.release(str(lab.folder / "run"))
             assert page(lab) == FROM_THE_ORIGIN

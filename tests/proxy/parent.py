@@ -9,8 +9,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from proxy import socks
+from tests.accepting import accepting
 
 #: What this proxy knows and nobody else.
 NAMES = ("origin.test", "other.test", "192.0.2.7")
@@ -29,25 +31,13 @@ class Parent:
 
     @contextlib.contextmanager
     def serve(self) -> Iterator["Parent"]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        with accepting(lambda client: partial(self._attend, client)) as self.port:
             yield self
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
 
     def forget(self) -> None:
         self.answer, self.login, self.refused = None, None, 0
         self.asked.clear()
         self.heard.clear()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._attend, args=(client,), daemon=True).start()
 
     def _attend(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):

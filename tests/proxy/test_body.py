@@ -1,5 +1,6 @@
 """Bodies: what leaves is the body as it came, never past a decision, and never more than the first of a value."""
 
+import asyncio
 import gzip
 import zlib
 
@@ -11,7 +12,8 @@ from addons.cards import Cards
 from addons.credentials import Secrets
 from addons.verdict import DONE, Action, allow, block
 from proxy import deadline
-from proxy.body import HOLD, Body, message_boundary
+from proxy.body import HOLD, Body
+from proxy.boundaries import message_boundary
 from proxy.chain import Rule
 
 KEY = b"AKIA" + b"4QXB7ZKLMRTW2NPD"
@@ -43,14 +45,17 @@ def run(raw, size, scanners, coding="", notes=None):
         notes.append(decision)
         return decision.action is not Action.ALERT
 
-    body, out = Body(scanners, coding, note), []
-    for start in range(0, len(raw), size):
-        chunks, stop = body.feed(raw[start : start + size])
+    return asyncio.run(show(Body(scanners, coding, note), raw, size))
+
+
+async def show(body, raw, size):
+    out = []
+    for chunk in [*(raw[start : start + size] for start in range(0, len(raw), size)), None]:
+        chunks, stop = await body.show(chunk)
         out += chunks
         if stop:
-            return b"".join(out), stop
-    chunks, stop = body.end()
-    return b"".join([*out, *chunks]), stop
+            break
+    return b"".join(out), stop
 
 
 def flow():

@@ -15,14 +15,22 @@ filters:
   - {{id: no-ads, use: blocklist.Hosts, with: {{hosts: [other.test]}}}}
   - {{id: no-secrets, use: secrets.Secrets}}
   - {{id: killer, use: ./mine.py:Killer}}
+  - {{id: hidden, use: urls.Rules, answer: placeholder, with: {{rules: ["||origin.test^*/ad/"]}}}}
+  - {{id: cutting, use: urls.Rules, answer: reset, with: {{rules: ["||origin.test^*/reset/"]}}}}
+  - {{id: whole, use: ./mine.py:Whole, answer: reset}}
 """
 FILTERS = """
-from lockgate import kill
+from lockgate import block, kill
 
 class Killer:
     def requestheaders(self, flow):
         if flow.request.path == "/kill":
             return kill("no words")
+
+class Whole:
+    def request(self, flow):
+        if flow.request.path == "/whole":
+            return block("with the whole request in hand")
 """
 
 
@@ -93,3 +101,48 @@ def test_expectant_client_is_not_asked_for_its_body(proxy, origin):
     with proxy.tls(origin, "other.test") as sock:
         sock.sendall(raw)
         assert sock.recv(100).startswith(b"HTTP/1.1 403")
+
+
+# -- answers fit for the client
+
+
+def test_a_placeholder(proxy, origin):
+    head = "GET /ad/x.png HTTP/1.1\r\nhost: origin.test\r\nsec-fetch-dest: image\r\n\r\n"
+    answer = proxy.ask(origin, head.encode())
+    assert (answer.status, answer.headers["content-type"], answer.body[:6]) == (200, "image/gif", b"GIF89a")
+    assert answer.headers["x-lockgate-incident"] == proxy.events()[-1]["lockgate"]["incident"]
+    assert origin.record == b""
+
+
+@pytest.mark.parametrize("path", ["/reset/x", "/whole"])
+def test_a_reset(proxy, origin, path):
+    answer = proxy.ask(origin, f"GET {path} HTTP/1.1\r\nhost: origin.test\r\n\r\n".encode())
+    assert answer.status == 0
+    assert proxy.events()[-1]["lockgate"]["verdict"] == "block"
+
+
+@pytest.mark.parametrize("path", ["/reset/x", "/whole"])
+def test_a_reset_is_of_one_stream(proxy, h2_origin, path):
+    client = proxy.h2(h2_origin)
+    answer = client.wait(client.request(path))
+    assert (answer.status, answer.reset is not None) == (0, True)
+    assert client.wait(client.request("/")).body == b"ok"
+
+
+def test_grpc_has_its_status_in_trailers_only(proxy, h2_origin):
+    client = proxy.h2(h2_origin)
+    call = (("content-type", "application/grpc"), ("te", "trailers"))
+    stream = client.request("/ad/Service/Method", "POST", headers=call, end=False)
+    client.send(stream, b"\0\0\0\0\5hello", end=True)
+    answer = client.wait(stream)
+    assert (answer.status, answer.headers["grpc-status"], answer.body) == (200, "7", b"")
+    assert "||origin.test^*/ad/" in answer.headers["grpc-message"]
+    assert answer.ended
+
+
+def test_a_refused_websocket(proxy, origin):
+    raw = (b"GET /ad/socket HTTP/1.1\r\nhost: origin.test\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+           b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\norigin: https://a.test\r\n\r\n")
+    answer = proxy.ask(origin, raw)
+    assert (answer.status, answer.headers["content-type"]) == (403, "application/problem+json")
+    assert answer.headers["access-control-allow-origin"] == "https://a.test"

@@ -2,12 +2,12 @@
 
 import contextlib
 import socket
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from certs.authority import Leaf
+from tests.accepting import accepting
 from tests.tls import wire
 from tests.tls.end import Ended
 from tests.tls.server import Act, Edit, Manner, Server
@@ -24,23 +24,14 @@ class Peer:
 
     @contextlib.contextmanager
     def serve(self) -> Iterator["Peer"]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        with accepting(self._meet) as self.port:
             yield self
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
 
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server = Server(sock, self.manner, self.leaf)
-            self.met.append(server)
-            threading.Thread(target=server.run, daemon=True).start()
+    def _meet(self, sock: socket.socket) -> Callable[[], None]:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = Server(sock, self.manner, self.leaf)
+        self.met.append(server)
+        return server.run
 
     def behave(self, manner: Manner) -> None:
         """From the next connection on; those before are forgotten."""

@@ -1,0 +1,43 @@
+"""What one message may cost, and how its views are named."""
+
+from typing import Final
+
+from addons.decode import Unscannable
+
+#: Views inside views.  A picture in a document in an archive in a form is 6; nobody wraps deeper than this by need.
+MAX_DEPTH: Final = 16
+#: Views of one message.  An archive of a source tree has some thousand entries.
+MAX_VIEWS: Final = 20_000
+#: Bytes in all views: what is small may expand freely, what is large by FACTOR.  Base64 in JSON is seen 4 times.
+FREE: Final = 64 * 1024 * 1024
+FACTOR: Final = 24
+#: Characters of a name from outside, in a path.
+MAX_NAME: Final = 80
+
+
+class Budget:
+    """Counts what the views of one message hold, without the message itself; what is too much is `Unscannable`."""
+
+    def __init__(self) -> None:
+        self.taken = self.spent = self.views = 0
+
+    def spend(self, size: int) -> None:
+        self.spent += size
+        if self.spent > FREE and self.spent > FACTOR * self.taken:
+            raise Unscannable(f"it holds more than {FACTOR} times its size")
+
+    def open(self, depth: int) -> None:
+        self.views += 1
+        if self.views > MAX_VIEWS:
+            raise Unscannable(f"it holds more than {MAX_VIEWS} parts")
+        if depth > MAX_DEPTH:
+            raise Unscannable(f"it is nested more than {MAX_DEPTH} deep")
+
+
+def printable(step: str) -> str:
+    """Return a step of a path in which no name from outside can forge another."""
+    if len(step) <= MAX_NAME and step.isprintable() and ">" not in step:
+        return step
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in step[:MAX_NAME])
+    shown = shown.replace(">", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
+    return shown if len(step) <= MAX_NAME else shown[:-1] + "…"

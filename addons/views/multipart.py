@@ -1,0 +1,287 @@
+"""Multipart bodies (RFC 2046, 5.1; RFC 7578) and whole e-mails (RFC 5322), as they stream.
+
+Each part is a view `multipart[1]` with its file's or field's name; its headers are a view inside it.  Where a transfer
+encoding is declared, the part is seen both as it stands, since HTTP servers ignore that header, and decoded.  Text
+before the first and after the last boundary is heard as well.  Delimiters may end their line with a bare LF, and begin
+after one: some servers take them so, and for all others it only means that a part is heard in two pieces.
+"""
+
+import binascii
+import re
+from typing import Final
+
+from addons.decode import Unscannable
+from addons.views.container import Container, Refused
+from addons.views.tree import Reader, View
+
+#: Headers of one part or mail; mails that were passed on often have 20 KiB of signatures.
+MAX_HEADERS: Final = 64 * 1024
+#: RFC 2046 allows boundaries of 70 characters; more is read too, but not without end.
+MAX_BOUNDARY: Final = 256
+#: White space that may follow a delimiter on its line.
+MAX_PADDING: Final = 256
+#: How a part is declared here whose transfer encoding is taken off beside it: as text, it needs no reader.  No header
+#: can say this.
+ENCODED: Final = "transfer\nencoded"
+_PARAMETER: Final = re.compile(rb""";\s*([^\s;=:"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))""", re.DOTALL)
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~\w-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
+_FIRST: Final = re.compile(rb"--([^\r\n]{1,%d}?)[ \t]*\r?\n" % MAX_BOUNDARY)
+_AFTER: Final = re.compile(rb"(--)|[ \t]*\r?\n")
+_PARTIAL: Final = re.compile(rb"-|[ \t]{0,%d}\r?" % MAX_PADDING)
+_EMPTY: Final = re.compile(rb"(?:\A|\n)\r?\n")
+_NOT_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
+
+
+def parameters(value: bytes) -> dict[str, str]:
+    """Return the parameters of a header's value: names in lower case, RFC 8187's `*` and RFC 2231's pieces resolved.
+
+    Raises `Unscannable` if one is given twice with different values: two readers could take two things from it.
+    """
+    plain: dict[str, str] = {}
+    pieces: dict[str, dict[int, str]] = {}
+    for match in _PARAMETER.finditer(value):
+        name, quoted, token = match.groups()
+        text = (re.sub(rb'\\(["\\])', rb"\1", quoted) if quoted is not None else token).decode("utf-8", "replace")
+        key, _, rest = name.decode("latin-1").lower().partition("*")
+        number, extended = rest.rstrip("*"), rest.endswith("*") or name.endswith(b"*")
+        if number.isdecimal():
+            pieces.setdefault(key, {})[int(number[:4])] = _extended(text) if extended else text
+            continue
+        text = _extended(text) if extended else text
+        if plain.get(key, text) != text and not extended and key == "boundary":
+            raise Unscannable("two boundaries are declared")
+        if extended or key not in plain:
+            plain[key] = text
+    return plain | {key: "".join(parts[i] for i in sorted(parts)) for key, parts in pieces.items() if key not in plain}
+
+
+def _extended(text: str) -> str:
+    charset, quote, rest = text.partition("'")
+    rest = rest.partition("'")[2] if quote else text
+    raw = re.sub("%([0-9A-Fa-f]{2})", lambda m: chr(int(m[1], 16)), rest).encode("latin-1", "replace")
+    try:
+        return raw.decode(charset or "utf-8", "replace")
+    except (LookupError, ValueError):
+        return raw.decode("utf-8", "replace")
+
+
+def headers(block: bytes) -> dict[str, bytes]:
+    """Return the headers of a part by lower-case name, unfolded; the first of a name counts, as in most servers."""
+    found: dict[str, bytes] = {}
+    for line in re.sub(rb"\r?\n[ \t]+", b" ", block).splitlines():
+        if line and (match := _HEADER.fullmatch(line)):
+            found.setdefault(match[1].decode("latin-1").lower(), match[2])
+        elif line:
+            raise Unscannable("a part has a malformed header")
+    return found
+
+
+class Base64:
+    """Decodes base64 as it comes, whatever stands between its characters (RFC 2045, 6.8)."""
+
+    def __init__(self, sink: View) -> None:
+        self._sink, self._rest = sink, b""
+
+    def feed(self, data: bytes) -> None:
+        text = self._rest + data.translate(None, _NOT_BASE64)
+        whole = len(text) & ~3
+        self._rest = text[whole:]
+        self._sink.feed(binascii.a2b_base64(text[:whole]))
+
+    def end(self) -> None:
+        if len(self._rest) > 1:
+            self._sink.feed(binascii.a2b_base64(self._rest + b"=" * (4 - len(self._rest))))
+        self._sink.end()
+
+
+class Quoted:
+    """Decodes quoted-printable as it comes (RFC 2045, 6.7)."""
+
+    def __init__(self, sink: View) -> None:
+        self._sink, self._rest = sink, b""
+
+    def feed(self, data: bytes) -> None:
+        text = self._rest + data
+        # What a later byte may change: white space before a line's end, and an unfinished escape.
+        tail = re.compile(rb"(?:=[^\n]{0,2}|[ \t]+\r?)\Z").search(text, max(0, len(text) - MAX_PADDING))
+        cut = tail.start() if tail else len(text)
+        if len(text) - cut >= MAX_PADDING:
+            cut = len(text)
+        self._rest = text[cut:]
+        self._sink.feed(binascii.a2b_qp(text[:cut]))
+
+    def end(self) -> None:
+        self._sink.feed(binascii.a2b_qp(self._rest))
+        self._sink.end()
+
+
+_TRANSFER: Final[dict[bytes, type[Base64] | type[Quoted]]] = {b"base64": Base64, b"quoted-printable": Quoted}
+
+
+class Part(Container):
+    """A reader of headers, an empty line and content: a part, or a whole message."""
+
+    def __init__(self, view: View, step: str = "message", sure: bool = True) -> None:
+        super().__init__(view)
+        self._step, self._sure = step, sure
+        self._since = max(0, view.read - MAX_BOUNDARY - MAX_PADDING)    # headers are kept until all are there
+        self._block: bytes | None = b""
+        self._decoder: Base64 | Quoted | None = None
+
+    def take(self, data: bytes) -> None:
+        if self._block is None:
+            self._content(data)
+            return
+        seen = max(0, len(self._block) - 3)
+        block = self._block + data
+        empty = _empty_line(block, seen)
+        if empty:
+            self._begin(block[: empty[0]])
+            self._content(block[empty[1] :])
+        elif len(block) > MAX_HEADERS and self._sure:
+            raise Unscannable("the headers of a part do not end")
+        elif len(block) > MAX_HEADERS:
+            self._begin(b"")
+            self._content(block)
+        else:
+            self._block = block
+
+    def finish(self) -> None:
+        if self._block:
+            self._begin(self._block)
+        self.close()
+
+    def close(self) -> None:
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            decoder.end()
+        super().close()
+
+    def _begin(self, block: bytes) -> None:
+        self._block = None
+        try:
+            known, bad = headers(block), False
+        except Unscannable:
+            known, bad = {}, True
+        about = parameters(b";" + known.get("content-disposition", b"").partition(b";")[2])
+        kind = known.get("content-type", b"").decode("latin-1").strip()
+        name = about.get("filename") or parameters(kind.encode("latin-1")).get("name") or about.get("name", "")
+        transfer = _TRANSFER.get(known.get("content-transfer-encoding", b"").strip().lower())
+        part = self.open(self._step, name, ENCODED if transfer else kind, self._since)
+        if bad and self._sure:
+            part.unscannable("a part has a malformed header")
+        if block := block.strip():
+            shown = part.inside("headers", since=0)
+            shown.feed(block)
+            shown.end()
+        if transfer:
+            step = "base64" if transfer is Base64 else "quoted-printable"
+            self._decoder = transfer(part.inside(step, name=name, declared=kind))
+
+    def _content(self, data: bytes) -> None:
+        self.give(data)
+        if self._decoder is not None:
+            self._decoder.feed(data)
+
+
+def _empty_line(block: bytes, start: int) -> tuple[int, int] | None:
+    """Return where the first empty line begins, and where it ends."""
+    match = _EMPTY.search(block, start)
+    return match.span() if match else None
+
+
+class Multipart(Container):
+    """A reader of parts.  Without a boundary, the first line is taken for one, and little is believed of the rest."""
+
+    def __init__(self, view: View, boundary: str = "") -> None:
+        super().__init__(view)
+        self._declared = bool(boundary)
+        self._delimiter = b"\n--" + boundary.encode("utf-8", "replace") if boundary else b""
+        self._count, self._ended = 0, False
+        self._text: Reader | None = None    # who reads what stands between two delimiters
+        self._buffer, self._skip = b"\r\n", 2   # a delimiter may come first: as if a line had ended here
+
+    def take(self, data: bytes) -> None:
+        buffer = self._buffer + data
+        if not self._delimiter:
+            if not (first := _FIRST.match(buffer, 2)):
+                if len(buffer) > MAX_BOUNDARY + MAX_PADDING:
+                    raise Unscannable("a multipart body without a boundary")
+                self._buffer = buffer
+                return
+            self._delimiter = b"\n--" + first[1]
+        start = seek = 0
+        while (at := buffer.find(self._delimiter, seek)) >= 0:
+            behind = at + len(self._delimiter)
+            after = _AFTER.match(buffer, behind)
+            if after is None and _PARTIAL.fullmatch(buffer, behind):
+                break   # what follows will tell
+            if after is None or self._ended:
+                seek = behind
+                continue
+            self._say(buffer[start : at - buffer.startswith(b"\r", max(0, at - 1))])
+            self._next(last=after[1] is not None)
+            # The delimiter's own line end may also be the one before the next delimiter.
+            start = seek = after.end() - (0 if after[1] else 1)
+            self._skip = 0 if after[1] else 1
+        keep = at if at >= 0 else max(start, seek, len(buffer) - len(self._delimiter))
+        keep -= keep > start + self._skip and buffer.startswith(b"\r", keep - 1)
+        keep = max(keep, min(start + self._skip, len(buffer)))
+        if keep - start > self._skip:
+            self._say(buffer[start:keep])
+            start = keep
+        self._buffer = buffer[start:]
+
+    def finish(self) -> None:
+        self._say(self._buffer)
+        self._buffer = b""
+        if self._text is not None:
+            self._text.end()
+        if self._declared and not self._count:
+            raise Unscannable("a multipart body in which the boundary does not come")
+
+    def close(self) -> None:
+        text, self._text = self._text, None
+        if isinstance(text, Container):
+            text.close()
+        super().close()
+
+    def _say(self, data: bytes) -> None:
+        data, self._skip = data[self._skip :], max(0, self._skip - len(data))
+        if not data:
+            return
+        if self._text is None and self.child is None:
+            data = data.lstrip(b"\r\n")
+            if not data:
+                return
+            self.open("epilogue" if self._ended else "preamble")
+        if self._text is not None:
+            self._text.feed(data)
+        else:
+            self.give(data)
+
+    def _next(self, last: bool) -> None:
+        if self._text is not None:
+            self._text.end()
+        self.close()
+        if last:
+            self._ended = True
+            return
+        self._count += 1
+        self._text = Part(self.view, f"multipart[{self._count}]", self._declared)
+
+
+def multipart(view: View) -> Reader:
+    """Return a reader of the boundary that is declared, or of the one that comes first."""
+    try:
+        declared = parameters(view.declared.encode("utf-8", "replace"))
+    except Unscannable as error:
+        return Refused(view, str(error))
+    return Multipart(view, declared.get("boundary", "")[:MAX_BOUNDARY])
+
+
+class Mail(Part):
+    """A message that is not declared as one."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view, sure=False)

@@ -1,0 +1,135 @@
+"""The texts of Office Open XML and OpenDocument files, from the parts of their zip archives.
+
+A part's text is a view `text` inside it: runs joined to paragraphs, so that a number of which some digits are bold is
+one number; table cells in their row, between tabs.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from addons.decode import Unscannable
+from addons.views.container import Container
+from addons.views.sheets import Book, Sheet, Strings
+from addons.views.tree import View
+from addons.views.xmlparts import Part
+from addons.views.zips import Zip
+
+
+class Paragraphs(Part):
+    """Word and PowerPoint: text stands in `t`, everything else between elements is layout."""
+
+    _TEXTS: Final = frozenset(("t", "delText", "instrText", "text"))
+    _SIGNS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._inside = False
+        self._cells = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._inside = name in self._TEXTS
+        self._cells += name == "tc"
+        if name in self._SIGNS:
+            self.say(self._SIGNS[name])
+
+    def stop(self, name: str) -> None:
+        self._inside = False
+        if name == "p":
+            self.say(" " if self._cells else "\n")
+        elif name == "tc":
+            self._cells -= 1
+            self.say("\t")
+        elif name == "tr":
+            self.say("\n")
+
+    def text(self, text: str) -> None:
+        if self._inside:
+            self.say(text)
+
+
+class OpenDocument(Part):
+    """OpenDocument: text stands in paragraphs and headings, whatever spans are in them."""
+
+    _SIGNS: Final = {"tab": "\t", "line-break": "\n"}
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._depth = self._cells = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if name in ("p", "h"):
+            self._depth += 1
+        elif name == "table-cell":
+            self._cells += 1
+        elif name == "s":
+            count = attributes.get("text:c", "1")
+            self.say(" " * (min(int(count), 100) if count.isdecimal() and len(count) < 9 else 1))
+        elif name in self._SIGNS:
+            self.say(self._SIGNS[name])
+
+    def stop(self, name: str) -> None:
+        if name in ("p", "h"):
+            self._depth -= 1
+            self.say(" " if self._cells else "\n")
+        elif name == "table-cell":
+            self._cells -= 1
+            self.say("\t")
+        elif name == "table-row":
+            self.say("\n")
+
+    def text(self, text: str) -> None:
+        if self._depth:
+            self.say(text)
+
+
+class Properties(Part):
+    """Anything else: each element's text is a line."""
+
+    def stop(self, name: str) -> None:
+        self.say("\n")
+
+
+class Manifest(Part):
+    """What an OpenDocument file says of its parts."""
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "encryption-data":
+            raise Unscannable("an encrypted OpenDocument file")
+
+    def text(self, text: str) -> None:
+        pass
+
+
+class Archive(Zip):
+    """A zip archive whose parts may be those of a document."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._book = Book()
+        self._parts: tuple[tuple[re.Pattern[str], Callable[[View], Container]], ...] = (
+            (re.compile(r"xl/worksheets/[^/]+\.xml"), lambda part: Sheet(part, self._book)),
+            (re.compile(r"xl/sharedStrings\.xml"), lambda part: Strings(part, self._book)),
+            (re.compile(r"xl/(?:comments|threadedComments|drawings|charts)\S*\.xml|xl/workbook\.xml"), Properties),
+            (re.compile(r"(?:word|ppt)/(?!theme|styles|fontTable|settings)\S+\.xml"), Paragraphs),
+            (re.compile(r"(?:.+/)?(?:content|styles)\.xml"), OpenDocument),
+            (re.compile(r"(?:.+/)?meta\.xml|docProps/\S+\.xml|customXml/\S+\.xml"), Properties),
+            (re.compile(r"META-INF/manifest\.xml"), Manifest),
+        )
+
+    def open(self, step: str, name: str = "", declared: str = "", since: int | None = None) -> View:
+        view = super().open(step, name, declared, since)
+        if name.endswith(".xml"):
+            self.also = next((make(view) for form, make in self._parts if form.fullmatch(name)), None)
+        return view
+
+    def finish(self) -> None:
+        super().finish()
+        if rows := self._book.whole():
+            self.whole("rows", rows)
+
+
+class Hidden(Archive):
+    """A zip archive that stands in something else, if one does."""
+
+    lenient = True

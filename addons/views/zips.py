@@ -1,0 +1,294 @@
+"""Zip archives as they stream (PKWARE's APPNOTE.TXT), each entry a view `zip:NAME`.
+
+Entries are taken by their local headers, wherever those stand; the central directory, which most programs go by, comes
+last and is compared: if it names an entry that was not read as such, or with another size, two readers would see two
+archives, and that is said.  What lies between entries is heard as part of the archive's own view.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from addons.decode import Unscannable
+from addons.views.container import Container
+from addons.views.tree import View
+from addons.views.unpack import ZIP_METHODS, Stored, Stream, ZipLzma
+
+#: Entries of which it is remembered where they were; 16 MiB at worst.
+MAX_ENTRIES: Final = 100_000
+#: Names shown one by one, before their entries; those of large archives come in batches, which cost less.
+NAMES_ALONE: Final = 500
+NAMES_BATCH: Final = 100
+#: The kinds that are zip archives (see `sniff`).
+ZIPS: Final = tuple(f"application/{name}" for name in ("zip", "docx", "xlsx", "pptx", "ooxml", "odf", "epub", "jar"))
+_RECORD: Final = re.compile(rb"PK(?:\x03\x04|\x01\x02|\x05\x06|\x06\x06)")
+_LOCAL: Final = struct.Struct("<4x5HIIIHH")
+_CENTRAL: Final = struct.Struct("<4x6HIIIHHHHHII")
+_END: Final = struct.Struct("<4x4HIIH")
+#: What may end the data of an entry of unknown size: its descriptor, or the next record if that has no signature.
+_DESCRIPTOR: Final = re.compile(rb"PK(?:\x07\x08|\x03\x04|\x01\x02)")
+#: The longest descriptor: signature, CRC, and two sizes of 8 bytes.
+_LONGEST: Final = 24
+_ENCRYPTED: Final = 0x0001 | 0x0040 | 0x2000
+_STREAMED: Final = 0x0008
+_AES: Final = 99
+
+
+class Zip(Container):
+    """A reader of entries."""
+
+    #: That this is an archive is a guess: a program that unpacks itself, a picture with something behind it.
+    lenient = False
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._buffer, self._at = b"", 0             # and where in the view it begins
+        self._step: Callable[[], bool] = self._seek
+        self._stream: Stream = Stored()
+        self._left = -1                             # bytes of the entry's data to come, -1 if unknown
+        self._crc = self._size = 0                  # of an entry that was stored with unknown size
+        self._names: list[bytes] = []
+        self._count = 0
+        self._seen: dict[int, tuple[int, int]] = {}         # local headers: offset -> hash of the name, size or -1
+        self._listed: list[tuple[int, int, int]] = []       # the central directory: offset, hash of the name, size
+        self._directory = self._directory64 = -1    # where it begins, and where the 64-bit end record says so
+        self._whole = self.lenient
+
+    def take(self, data: bytes) -> None:
+        self._buffer += data
+        while self._step():
+            pass
+
+    def finish(self) -> None:
+        self._show_names()
+        if self._step == self._stored:
+            self._hear(len(self._buffer))
+        if self._step != self._seek:
+            self.fault("a zip archive is cut short")
+        if not self._whole:
+            self.fault("a zip archive without its directory")
+
+    def fault(self, reason: str) -> None:
+        """The archive is not what it says."""
+        if not self.lenient:
+            raise Unscannable(reason)
+
+    def _drop(self, size: int) -> None:
+        self._buffer, self._at = self._buffer[size:], self._at + size
+
+    # Steps: each returns True if the next may go on with what is left, False if more must come.
+
+    def _seek(self) -> bool:
+        """Find the next record."""
+        match = _RECORD.search(self._buffer)
+        if not match:
+            self._drop(max(0, len(self._buffer) - 3))
+            return False
+        self._drop(match.start())
+        record = self._buffer[2]
+        self._step = {3: self._local, 1: self._central, 5: self._end, 6: self._end64}[record]
+        return True
+
+    def _nothing(self) -> bool:
+        """What looked like a record is none."""
+        self._drop(4)
+        self._step = self._seek
+        return True
+
+    def _local(self) -> bool:
+        if len(self._buffer) < 30:
+            return False
+        version, flags, method, _, _, _, size, full, names, extras = _LOCAL.unpack_from(self._buffer)
+        if version & 0xFF > 99 or not (method in ZIP_METHODS or method < 20 or 92 < method < 100) or not names:
+            return self._nothing()
+        if len(self._buffer) < 30 + names + extras:
+            return False
+        name, extra = self._buffer[30 : 30 + names], self._buffer[30 + names : 30 + names + extras]
+        if self.lenient and not _is_utf8(name):
+            return self._nothing()
+        size = _sizes64(extra, full, size)[1]
+        unknown = bool(flags & _STREAMED) and size == 0
+        self._remember(name, -1 if flags & _STREAMED else size)
+        self._drop(30 + names + extras)
+        self._open(name, flags, method, -1 if unknown else size)
+        return True
+
+    def _remember(self, name: bytes, size: int) -> None:
+        if len(self._seen) >= MAX_ENTRIES:
+            raise Unscannable(f"a zip archive of more than {MAX_ENTRIES} entries")
+        self._whole = self.lenient
+        self._seen[self._at] = (hash(name), size)
+        self._count += 1
+        self._names.append(name)
+        if self._count <= NAMES_ALONE or len(self._names) >= NAMES_BATCH:
+            self._show_names()
+
+    def _show_names(self) -> None:
+        names, self._names = self._names, []
+        if names:
+            self.whole("names", b"\n".join(names) + b"\n")
+
+    def _open(self, raw: bytes, flags: int, method: int, size: int) -> None:
+        name = raw.decode("utf-8" if flags & 0x800 or (not raw.isascii() and _is_utf8(raw)) else "cp437", "replace")
+        self._left, self._step = size, self._skip
+        if flags & _ENCRYPTED or method == _AES:
+            self.refuse("an encrypted entry of a zip archive", f"zip:{name}", name)
+        elif method not in ZIP_METHODS:
+            self.refuse(f"a zip entry packed by method {method}", f"zip:{name}", name)
+        elif size or not name.endswith("/"):
+            self._stream, self._crc, self._size = ZIP_METHODS[method](), 0, 0
+            self._step = self._stored if size < 0 and method == 0 else self._unpack
+            self.open(f"zip:{name}", name)
+        if self._step == self._skip and size < 0:
+            self._step = self._seek
+
+    def _skip(self) -> bool:
+        taken = min(self._left, len(self._buffer))
+        self._drop(taken)
+        self._left -= taken
+        if not self._left:
+            self._step = self._seek
+        return not self._left
+
+    def _unpack(self) -> bool:
+        """Pass on what an entry holds, as far as it has come."""
+        taken = len(self._buffer) if self._left < 0 else min(self._left, len(self._buffer))
+        data = self._buffer[:taken]
+        self._drop(taken)
+        self._left -= taken if self._left >= 0 else 0
+        try:
+            self._pass(data)
+        except _Corrupt as error:
+            self.refuse(str(error))
+            if self._left < 0:      # where it ends is unknown: look for the next entry in what was taken for its data
+                self._buffer, self._at = data + self._buffer, self._at - len(data)
+            self._step = self._skip if self._left > 0 else self._seek
+            return True
+        if self._stream.ended:
+            self._buffer, self._at = self._stream.rest + self._buffer, self._at - len(self._stream.rest)
+        elif self._left:
+            return False
+        elif self._size and not isinstance(self._stream, Stored | ZipLzma):     # LZMA may end with its size
+            self.refuse("a zip entry is longer than the archive says")
+        self.close()
+        self._step = self._seek
+        return True
+
+    def _pass(self, data: bytes) -> None:
+        pieces, came = self._stream.feed(data), False
+        self._size += len(data)
+        while True:
+            try:
+                piece = next(pieces, b"")
+            except Unscannable as error:
+                raise _Corrupt(f"a zip entry: {error}") from None
+            if not piece:
+                break
+            self.give(piece)
+            came = True
+        self.waited(len(data), came)
+
+    def _stored(self) -> bool:
+        """Pass on data that is not packed and of unknown size: its end is where the descriptor fits what came."""
+        start = 0
+        while match := _DESCRIPTOR.search(self._buffer, start):
+            at = match.start()
+            if len(self._buffer) - at < _LONGEST and match[0] == b"PK\7\x08":
+                self._hear(at)
+                return False
+            if (end := self._descriptor(at, match[0] == b"PK\7\x08")) >= 0:
+                self._hear(end)
+                self.close()
+                self._step = self._seek
+                return True
+            start = at + 2
+        self._hear(max(0, len(self._buffer) - 2 * _LONGEST))
+        return False
+
+    def _descriptor(self, at: int, signed: bool) -> int:
+        """Return how much of the buffer is data if a descriptor stands at, or unsigned before, this place; else -1."""
+        for width in (4, 8):
+            start = at + 4 if signed else at - 4 - 2 * width
+            end = start - 4 if signed else start
+            if end < 0 or len(self._buffer) < start + 4 + 2 * width:
+                continue
+            crc, size = (int.from_bytes(self._buffer[i : i + n], "little") for i, n in ((start, 4), (start + 4, width)))
+            if size == self._size + end and crc == zlib.crc32(self._buffer[:end], self._crc):
+                return end
+        return -1
+
+    def _hear(self, size: int) -> None:
+        data = self._buffer[:size]
+        self._crc, self._size = zlib.crc32(data, self._crc), self._size + size
+        self._drop(size)
+        if data:
+            self.give(data)
+
+    def _central(self) -> bool:
+        if len(self._buffer) < 46:
+            return False
+        fields = _CENTRAL.unpack_from(self._buffer)
+        size, full, names, extras, comments, offset = *fields[7:9], *fields[9:12], fields[15]
+        if len(self._buffer) < 46 + names + extras + comments:
+            return False
+        name, extra = self._buffer[46 : 46 + names], self._buffer[46 + names : 46 + names + extras]
+        _, size, offset = _sizes64(extra, full, size, offset)
+        if not self._listed:
+            self._directory = self._at
+        if len(self._listed) >= MAX_ENTRIES:
+            raise Unscannable(f"a zip archive of more than {MAX_ENTRIES} entries")
+        self._listed.append((offset, hash(name), size))
+        self._drop(46 + names + extras + comments)
+        self._step = self._seek
+        return True
+
+    def _end64(self) -> bool:
+        if len(self._buffer) < 56:
+            return False
+        self._directory64 = int.from_bytes(self._buffer[48:56], "little")
+        return self._nothing()
+
+    def _end(self) -> bool:
+        if len(self._buffer) < 22:
+            return False
+        _, _, _, count, size, offset, _ = _END.unpack_from(self._buffer)
+        if offset == 0xFFFFFFFF and self._directory64 >= 0:
+            offset, size, count = self._directory64, 0xFFFFFFFF, 0xFFFF
+        directory = self._directory if self._listed else self._at
+        moved = directory - offset      # by what stands before the archive
+        if (size != 0xFFFFFFFF and directory + size != self._at and self._directory64 < 0) \
+                or (count != 0xFFFF and count != len(self._listed)) or moved < 0:
+            self.fault("the directory of a zip archive is not where its end says")
+        for at, name, packed in self._listed:
+            seen = self._seen.get(at + moved)
+            if seen is None or seen[0] != name or seen[1] not in (-1, packed):
+                self.fault("the directory of a zip archive names what is not there")
+        self._listed, self._directory, self._directory64, self._whole = [], -1, -1, True
+        return self._nothing()
+
+
+class _Corrupt(Exception):
+    """The data of one entry cannot be unpacked; the next may be."""
+
+
+def _sizes64(extra: bytes, full: int, size: int, offset: int = 0) -> tuple[int, int, int]:
+    """Return sizes and offset, with those that did not fit taken from the extra field (APPNOTE 4.5.3)."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1:
+            values = [int.from_bytes(extra[i : i + 8], "little") for i in range(at + 4, at + 4 + length - 7, 8)]
+            taken = iter(values)
+            full, size, offset = (next(taken, old) if old == 0xFFFFFFFF else old for old in (full, size, offset))
+            break
+        at += 4 + length
+    return full, size, offset
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        return name.decode().isprintable()
+    except ValueError:
+        return False

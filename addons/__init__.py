@@ -17,7 +17,10 @@ Labels (`label`, `labels`) are how an earlier filter talks to later ones and to 
     verdict, connection   the words above          blocklist  hosts by name, suffix, network
     names, text           host names; URL, headers  classify   labels, with sniff and catalogue.yaml
     scan                  many patterns, streaming credentials, cards   data-leak filters, with leaks and secret_rules
+    exactdata, documents, keywords, canary, filetypes   known data, with fold, hashtable and exactindex
     decode                Content-Encoding, bounded   urls, categories, limits, contents, schedule, quotas   blocking
+    pii                   personal data, with identifiers (a table), near (words around numbers), personal, phones,
+                          netaddresses
 """
 
 from addons.connection import Connection, Process
@@ -31,6 +34,7 @@ from addons.verdict import (
     alert,
     allow,
     block,
+    confidence,
     kill,
     label,
     labels,
@@ -49,6 +53,7 @@ __all__ = [
     "alert",
     "allow",
     "block",
+    "confidence",
     "kill",
     "label",
     "labels",

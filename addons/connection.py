@@ -65,3 +65,5 @@ class Connection:
     unnamed: bool = False
     ech: bool = False
     labels: set[str] = field(default_factory=set)
+    #: Confidence of the labels that are not certain; see `addons.label`.
+    doubts: dict[str, float] = field(default_factory=dict)

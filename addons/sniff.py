@@ -110,9 +110,15 @@ _DECLARED: Final = {
 _VAGUE: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-binary", "*/*")
 
 
+#: The signatures by the byte that a body begins with: few are left to compare.
+_BY_FIRST: Final = tuple(
+    tuple(entry for entry in SIGNATURES if entry[1] or entry[2][0] == first) for first in range(256)
+)
+
+
 def kind(head: bytes) -> str:
     """Return the kind of a body with these first bytes; `data` if they tell nothing."""
-    for name, offset, magic in SIGNATURES:
+    for name, offset, magic in _BY_FIRST[head[0]] if head else ():
         if head.startswith(magic, offset) and (len(magic) > _SHORT or _CONTROL.search(head)):
             return _zip(head) if name == "application/zip" else name
     if not head:

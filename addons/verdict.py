@@ -102,15 +102,27 @@ def masked(value: bytes) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in head) + "…"
 
 
-def label(subject: "http.HTTPFlow | Connection", name: str) -> None:
+def label(subject: "http.HTTPFlow | Connection", name: str, confidence: float = 1.0) -> None:
     """Attach a label that later filters and rules can read; doing it twice is the same as once.
 
-    A flow's labels are a list in its metadata, where mitmproxy's `~meta` expression finds them.
+    `confidence`, from 0 to 1, is how sure the filter is: 1 for what was seen, less for what was inferred.  Of two
+    filters that attach the same label, the surer one is believed.  A flow's labels are a list in its metadata, where
+    mitmproxy's `~meta` expression finds them.
     """
     if isinstance(subject, Connection):
+        known, doubts = name in subject.labels, subject.doubts
         subject.labels.add(name)
-    elif name not in (known := subject.metadata.setdefault("labels", [])):
-        known.append(name)
+    else:
+        names = subject.metadata.setdefault("labels", [])
+        if not (known := name in names):
+            names.append(name)
+        elif "doubts" not in subject.metadata:
+            return
+        doubts = subject.metadata.setdefault("doubts", {}) if known or confidence < 1 else {}
+    if confidence >= 1:
+        doubts.pop(name, None)
+    elif not known or confidence > doubts.get(name, 1.0):
+        doubts[name] = confidence
 
 
 def labels(subject: "http.HTTPFlow | Connection") -> frozenset[str]:
@@ -118,3 +130,9 @@ def labels(subject: "http.HTTPFlow | Connection") -> frozenset[str]:
     if isinstance(subject, Connection):
         return frozenset(subject.labels)
     return frozenset(subject.metadata.get("labels", ()))
+
+
+def confidence(subject: "http.HTTPFlow | Connection", name: str) -> float:
+    """Return how sure it is that a label is right; 0 if nobody attached it."""
+    doubts = subject.doubts if isinstance(subject, Connection) else subject.metadata.get("doubts", {})
+    return float(doubts.get(name, 1.0)) if name in labels(subject) else 0.0

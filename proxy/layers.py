@@ -18,6 +18,8 @@ from mitmproxy.proxy.layers.http import (
     RegisterHttpConnection,
 )
 
+from addons.protocols import by_bytes
+from addons.verdict import label
 from proxy import http1, http2
 from proxy.session import Session
 from proxy.stream import Stream
@@ -52,10 +54,13 @@ def next_layer(session: Session, nextlayer: layer.NextLayer) -> None:
     data = nextlayer.data_client()
     http_negotiated = context.client.alpn in (b"h2", b"http/1.1")
     if starts_like_tls_record(data) and not http_negotiated:    # TLS in TLS has no business on these ports
+        label(session.connection, "protocol:tls")
         nextlayer.layer = Refused(context, session, "TLS within TLS")
     elif http_negotiated or (is_http := looks_like_http(data)):
         nextlayer.layer = Http(context, session)
     elif context.client.alpn or nextlayer.data_server() or is_http is False:
+        spoken = by_bytes(data, nextlayer.data_server()) or ("tls" if session.connection.tls else "tcp")
+        label(session.connection, f"protocol:{spoken}")
         nextlayer.layer = Relay(context, session) if session.relays else Refused(context, session, "not HTTP")
     session.settled = nextlayer.layer is not None
 

@@ -10,9 +10,9 @@ from typing import Any
 from mitmproxy import http
 
 from addons.connection import Process
-from addons.verdict import labels
+from addons.labelled import Wanted
 
-HELP = "~app ~exe ~tree ~user REGEX, ~label NAME"
+HELP = "~app ~exe ~tree ~user REGEX, ~label NAME[@0.8]"
 
 
 class When:
@@ -100,14 +100,15 @@ def operators(flowfilter: Any) -> list[Any]:
             return any(name != "" and self.re.fullmatch(name) for name in names)
 
     class Label(flowfilter._Rex):  # type: ignore[misc]
-        """`~label NAME`: an earlier filter set it."""
+        """`~label NAME`: an earlier filter set it; see `addons.labelled` for `*` and `@`."""
 
         code, is_binary = "label", False
 
         def __init__(self, expr: str) -> None:
             self.expr = expr
+            self._wanted = Wanted.parse(expr)
 
         def __call__(self, flow: http.HTTPFlow) -> bool:
-            return self.expr in labels(flow)
+            return self._wanted.match(flow) is not None
 
     return [App, Exe, Tree, User, Label]

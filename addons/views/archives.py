@@ -83,8 +83,11 @@ class Packed(Container):
                 if not data:
                     return
                 self._stream = self._make()
+            came = False
             for piece in self._stream.feed(data):
                 self.give(piece)
+                came = True
+            self.waited(len(data), came)
             data, ended = self._stream.rest, self._stream.ended
             if not ended:
                 return

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from addons import llm_views
+from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
 from addons.views.charsets import WideStrings, charset_reader, declared_charset, marked_charset, shown_charset
 from addons.views.escapes import Escapes, FormEscapes
@@ -24,7 +26,12 @@ from addons.views.zips import ZIPS
 Make = Callable[[View], Reader]
 
 #: Readers by what is declared: of streams of messages, whose first must not wait for more bytes.
-DECLARED: Final[dict[str, Make]] = {**dict.fromkeys(TYPES, Grpc), "text/event-stream": Events}
+DECLARED: Final[dict[str, Make]] = {
+    **dict.fromkeys(TYPES, Grpc),
+    "text/event-stream": Events,
+    AWS: llm_views.Frames,
+    **dict.fromkeys(LINES, llm_views.Lines),
+}
 #: Readers by how the declared type begins.
 DECLARED_AS: Final[dict[str, Make]] = {"multipart/": multipart, "message/rfc822": Part}
 #: Readers by what the first bytes say.
@@ -41,8 +48,7 @@ BY_KIND: Final[dict[str, Make]] = {
 #: Kinds whose bytes are no text, and hold none that matters: they are heard as they are.
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "application/wasm", "application/elf", "application/mach-o",
                 "application/java-class", "application/pe")
-#: Kinds that hold texts in UTF-16 at any place.
-BINARY: Final = ("data", "application/ole", "application/sqlite")
+PRINTABLE: Final = bytes((*range(0x20, 0x7F), *b"\t\r\n"))
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -59,7 +65,9 @@ def known(view: View) -> bool:
 def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
     if known(view):
-        return [DECLARED[media_type(view)](view)], False
+        return [DECLARED[media_type(view)](view), *llm_views.readers(view, head)], False
+    if view.declared == llm_views.PLAIN:
+        return [], True
     for start, make in DECLARED_AS.items():
         if media_type(view).startswith(start):
             return [make(view)], True
@@ -70,15 +78,17 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
     if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
         return made, True
-    return made + texts(view, head), True
+    return [*made, *texts(view, head), *llm_views.readers(view, head)], True
 
 
 def texts(view: View, head: bytes) -> list[Reader]:
     """Return the readers of texts, and of what may hold some."""
     form = view.kind == "application/form" or media_type(view) == FORM
-    readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view), Quoted(view)]
+    readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view)]
+    if len(head.translate(None, PRINTABLE)) <= len(head) // 2:     # what it writes is printable
+        readers.append(Quoted(view))
     if view.text_depth < MAX_TEXT_DEPTH and (charset := shown_charset(head) or declared_charset(view.declared)):
         readers.append(charset_reader(view, charset))
-    elif view.kind in BINARY:
+    else:
         readers.append(WideStrings(view))
     return readers

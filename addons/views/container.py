@@ -1,7 +1,12 @@
 """What readers of containers share: one view open at a time, closed whatever happens."""
 
+from typing import Final
+
 from addons.decode import Unscannable
-from addons.views.tree import Reader, View
+from addons.views.tree import HOLD, Reader, View
+
+#: Bytes of packed data after which it is a block that is unpacked when it is whole, of at most 900 KB (bzip2).
+BLOCK: Final = 16 * 1024
 
 
 class Container:
@@ -14,6 +19,8 @@ class Container:
         self.view = view
         self.child: View | None = None
         self.also: Reader | None = None     # a reader of what the child holds that only this one could choose
+
+    _waited, _pinned = 0, False
 
     def take(self, data: bytes) -> None:
         """Read some more; raises `Unscannable`."""
@@ -44,6 +51,9 @@ class Container:
     def close(self) -> None:
         child, self.child = self.child, None
         also, self.also = self.also, None
+        if child is not None and self._pinned:
+            child.unpin()
+        self._waited, self._pinned = 0, False
         if also is not None and child is not None:
             try:
                 also.end()
@@ -63,6 +73,22 @@ class Container:
             except Unscannable as error:
                 self.also = None
                 self.child.unscannable(str(error))
+
+    def waited(self, size: int, came: bool) -> None:
+        """Note that packed data came, and if anything came out of it.
+
+        What stands before a block that is not whole yet may be half of a value: it is kept as long, and pinned, since
+        that may be more than is kept of a stream.
+        """
+        self._waited = 0 if came else self._waited + size
+        if self.child is None:
+            return
+        if self._waited > BLOCK and not self._pinned:
+            self.child.pin(max(0, self.child.offset - HOLD))
+            self._pinned = True
+        elif came and self._pinned:
+            self.child.unpin()
+            self._pinned = False
 
     def whole(self, step: str, data: bytes, name: str = "") -> None:
         """Show a short text that is there already."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.container import Container
 from addons.views.tree import BORDER, View
@@ -23,6 +24,9 @@ KEEP: Final = 16 * 1024
 MAX_NESTED: Final = 12
 #: Values shorter than this hold nothing that anybody looks for.
 SHORT: Final = 4
+#: Fields that are looked into in any message, and bytes that there must be for each one more: a microsecond or two.
+FIELDS: Final = 4000
+DENSE: Final = 5
 #: Bytes without a string after which what came is to be judged.
 QUIET: Final = 64 * 1024
 #: The longest tag and length of a field.
@@ -43,8 +47,9 @@ _NUMBERS: Final = re.compile(
     re.DOTALL)
 _STRING: Final = re.compile(_tags(2) + rb"([\x80-\xff]{0,4}+[\x00-\x7f])")
 _TEXT: Final = bytes({9, 10, 13, *range(32, 127), *range(128, 256)})
-#: Printable characters, of which the first ones may be a length.
-_RUN: Final = re.compile(rb"[\x20-\x7e]{7,}+")
+#: Printable characters are 1 and others 0, and so many of them are looked at: the first may be a length.
+_PRINTABLE: Final = bytes(32 <= byte < 127 for byte in range(256))
+_RUN: Final = b"\1" * 7
 #: Of a run that goes on into the next piece, as much is kept.
 _MAX_RUN: Final = 256
 #: Places of a run that are tried for a length: three strings behind one another, by all readings of their tags.
@@ -76,14 +81,23 @@ def _numbers(data: bytes | bytearray, at: int) -> int:
     return match.end() if match else at
 
 
-def values(data: bytes, depth: int = 0) -> Iterator[bytes]:
-    """Yield the strings of a field, which may be one itself, or a message, or could be either."""
-    inner = fields(data) if depth < MAX_NESTED else None
-    for start, end in inner or ():
-        if end - start >= SHORT:
-            yield from values(data[start:end], depth + 1)
-    if inner is None or not data.translate(None, _TEXT):
-        yield data
+class Work:
+    """How many fields may be looked into, by the size of what holds them."""
+
+    def __init__(self) -> None:
+        self.left = FIELDS * DENSE
+
+    def values(self, data: bytes, found: list[bytes], depth: int = 0) -> None:
+        """Find the strings of a field, which may be one itself, or a message, or could be either."""
+        self.left -= DENSE
+        if self.left < 0:
+            raise Unscannable("a protobuf message of too many small fields")
+        inner = fields(data) if depth < MAX_NESTED else None
+        for start, end in inner or ():
+            if end - start >= SHORT:
+                self.values(data[start:end], found, depth + 1)
+        if inner is None or not data.translate(None, _TEXT):
+            found.append(data)
 
 
 class Strings(Container):
@@ -115,12 +129,15 @@ class Protobuf(Strings):
         super().__init__(view)
         self._buffer, self._need = bytearray(), 1
         self._left, self._stopped = 0, False
+        self._work = Work()
         self._field: View | None = None
 
     def take(self, data: bytes) -> None:
         if self._stopped:
+            self.close()
             return
         self._buffer += data
+        self._work.left += len(data)
         found: list[bytes] = []
         since = max(0, self.view.read - KEEP - _HEAD)
         while len(self._buffer) >= self._need and self._step(found):
@@ -171,7 +188,10 @@ class Protobuf(Strings):
         return bool(self._buffer)
 
     def _value(self, data: bytes, found: list[bytes]) -> None:
-        for value in values(data) if len(data) >= SHORT else ():
+        values: list[bytes] = []
+        if len(data) >= SHORT:
+            self._work.values(data, values)
+        for value in values:
             if len(value) > 16 and value.translate(None, _TEXT) and kind(value[:ENOUGH]) not in ("data", "text/plain"):
                 self.whole("field", value)
             elif len(value) >= SHORT:
@@ -187,23 +207,29 @@ class Lengths(Strings):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._rest = b""
+        self._long = False      # a run whose beginning was looked at goes on
 
     def take(self, data: bytes) -> None:
         since = max(0, self.view.read - len(self._rest))
         text = self._rest + data
-        self._rest = b""
+        mask = text.translate(_PRINTABLE)
         found: list[bytes] = []
-        for match in _RUN.finditer(text):
-            start, end = match.span()
-            if end == len(text) and end - start < _MAX_RUN:
-                self._rest = text[start:]
+        end = self._behind(mask) if self._long else 0
+        while (start := mask.find(_RUN, end)) >= 0:
+            end = self._behind(mask, start)
+            if self._long and len(text) - start < _MAX_RUN:
+                self._long = False
                 break
-            found.extend(lengths(match[0]))
-        else:
-            tail = re.compile(rb"[\x20-\x7e]{1,6}\Z").search(text, max(0, len(text) - 6))
-            self._rest = tail[0] if tail else b""
+            found.extend(lengths(text[start : min(end, start + _MAX_RUN)]))
+        self._rest = text[start:] if start >= 0 else text[max(end, len(text) - len(_RUN) + 1) :]
         self.say(found, since)
         self.still(len(data), bool(found))
+
+    def _behind(self, mask: bytes, start: int = 0) -> int:
+        """Return where a run ends, and note if that is not in sight."""
+        end = mask.find(b"\0", start)
+        self._long = end < 0
+        return len(mask) if self._long else end
 
     def finish(self) -> None:
         if len(self._rest) > SHORT:

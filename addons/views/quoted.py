@@ -13,7 +13,7 @@ from addons.views.tree import View
 _SURE: Final = re.compile(rb"=(?:3D|[0-9A-F]{2}=[0-9A-Fa-f]{2}|(?<=[^\s=]=)\r?\n)")
 _FORM: Final = re.compile(rb"(=(?:[0-9A-Fa-f]{2}|[ \t]{0,8}\r?\n))")
 _PART: Final = re.compile(rb"=[^=\n]{0,9}\Z")
-_UNSURE: Final = re.compile(rb".?=[^=\n]{0,3}(?:=[0-9A-Fa-f]?)?\Z", re.DOTALL)
+_UNSURE: Final = re.compile(rb".(?:=[^=\n]{0,3}(?:=[0-9A-Fa-f]?)?)?\Z", re.DOTALL)    # with what stands before
 
 
 class Quoted(Unwriter):

@@ -16,7 +16,7 @@ from addons.sniff import ENOUGH, kind
 from addons.views.budget import Budget, printable
 from addons.views.roles import Hear, Listener, Reader, Then
 
-__all__ = ["Hear", "Listener", "Reader", "Tree", "View"]
+__all__ = ["BORDER", "HOLD", "Hear", "Listener", "Reader", "Tree", "View"]
 #: Bytes of a view that must follow a place before all is said about it; the same as the chain's HOLD.
 HOLD: Final = 4096
 #: Bytes between two marks: what is held back is this much more than needed.
@@ -27,6 +27,7 @@ STEP: Final = 16 * 1024
 BORDER: Final = b"\0"
 _PAD: Final = BORDER * HOLD
 
+
 class View:
     """One text, as a stream.  Made by the tree or by `inside`; whoever opened it calls `feed`, then `end`.
 
@@ -36,8 +37,8 @@ class View:
     """
 
     __slots__ = ("_came", "_early", "_head", "_inner", "_listener", "_marks", "_now", "_owner", "_paused", "_pinned",
-                 "_readers", "_reading", "_told", "declared", "depth", "ended", "kind", "name", "offset", "parent",
-                 "path", "read", "text_depth", "tree")
+                 "_readers", "_reading", "_told", "declared", "depth", "ended", "flows", "kind", "name", "offset",
+                 "parent", "path", "read", "text_depth", "tree")
 
     def __init__(self, tree: "Tree", parent: "View | None", path: str, name: str = "", declared: str = "",
                  transform: bool = False) -> None:
@@ -48,6 +49,7 @@ class View:
         self.kind = ""
         self.offset = self.read = 0
         self.ended = False
+        self.flows: bool = parent is not None and parent.flows      # neither it nor what is in it holds the body back
         self._head: bytes | None = b""                  # until it is known what this is
         self._early = tree.known(self)                  # that needs no bytes to know
         self._readers: list[Reader] = []
@@ -99,12 +101,16 @@ class View:
         if self._early or len(self._head) >= ENOUGH:
             self._begin()
 
+    def begin(self) -> None:
+        """What has come is enough to tell what this is."""
+        if self._head:
+            self._begin()
+
     def end(self) -> None:
         """No more comes.  A view that was never fed is not heard of."""
         if self.ended:
             return
-        if self._head:
-            self._begin()
+        self.begin()
         self.ended = True
         for reader in tuple(self._readers):
             self._guarded(reader, reader.end)
@@ -118,7 +124,7 @@ class View:
             self._gone()
 
     def pause(self) -> None:
-        """For a while nothing follows, and what follows then is not the next of it: what came is to be judged now."""
+        """For a while nothing follows, and then not the next of it: what came is to be judged now."""
         if self.ended or self._paused or not self.offset:
             return
         if self._head is not None:
@@ -137,6 +143,7 @@ class View:
     def pin(self, since: int = 0) -> None:
         """Nothing from this place in the view on may leave before `unpin`: it can only be read as a whole."""
         self._pinned = self.origin(since)
+        self.tree.views.add(self)
 
     def unpin(self) -> None:
         self._pinned = None
@@ -153,7 +160,7 @@ class View:
         """Where in the body that begins which listeners have not yet made up their mind about; None if nothing is."""
         if self._pinned is not None:
             return self._pinned
-        if self._paused:
+        if self._paused or self.flows:
             return None
         return self.origin(0 if self._head is not None else max(0, self.offset - HOLD))
 
@@ -166,8 +173,7 @@ class View:
 
     def unscannable(self, reason: str) -> None:
         """Tell who hears that not all in this view can be read."""
-        if self._told is None:
-            self._told = set()
+        self._told = self._told or set()
         if reason not in self._told:
             self._told.add(reason)
             self.tree.hear.unscannable(self, reason)
@@ -212,7 +218,7 @@ class View:
         if reader in self._readers:
             self._readers.remove(reader)
         for view in tuple(self._inner):
-            if view._owner is reader:
+            if view._owner is reader or not self._readers:
                 view.end()
         self.unscannable(reason)
 
@@ -239,7 +245,6 @@ class Tree:
     def feed(self, data: bytes) -> None:
         self.budget.taken += len(data)
         for at in range(0, len(data), STEP):
-            # What is told of this piece stems from it or from what readers still have of the one before.
             self.root._now = self.root.offset
             self.root.feed(data[at : at + STEP] if len(data) > STEP else data)
 

@@ -14,7 +14,7 @@ from typing import Final
 from addons.decode import Unscannable
 from addons.views.container import Container
 from addons.views.tree import View
-from addons.views.unpack import ZIP_METHODS, Stored, Stream
+from addons.views.unpack import ZIP_METHODS, Stored, Stream, ZipLzma
 
 #: Entries of which it is remembered where they were; 16 MiB at worst.
 MAX_ENTRIES: Final = 100_000
@@ -65,7 +65,7 @@ class Zip(Container):
         self._show_names()
         if self._step == self._stored:
             self._hear(len(self._buffer))
-        if self._step not in (self._seek, self._gap):
+        if self._step != self._seek:
             self.fault("a zip archive is cut short")
         if not self._whole:
             self.fault("a zip archive without its directory")
@@ -90,10 +90,6 @@ class Zip(Container):
         record = self._buffer[2]
         self._step = {3: self._local, 1: self._central, 5: self._end, 6: self._end64}[record]
         return True
-
-    def _gap(self) -> bool:
-        self._step = self._seek
-        return self._seek()
 
     def _nothing(self) -> bool:
         """What looked like a record is none."""
@@ -153,7 +149,7 @@ class Zip(Container):
         self._drop(taken)
         self._left -= taken
         if not self._left:
-            self._step = self._gap
+            self._step = self._seek
         return not self._left
 
     def _unpack(self) -> bool:
@@ -166,25 +162,22 @@ class Zip(Container):
             self._pass(data)
         except _Corrupt as error:
             self.refuse(str(error))
-            self._step = self._skip if self._left > 0 else self._gap
+            if self._left < 0:      # where it ends is unknown: look for the next entry in what was taken for its data
+                self._buffer, self._at = data + self._buffer, self._at - len(data)
+            self._step = self._skip if self._left > 0 else self._seek
             return True
         if self._stream.ended:
             self._buffer, self._at = self._stream.rest + self._buffer, self._at - len(self._stream.rest)
         elif self._left:
             return False
-        elif not isinstance(self._stream, Stored) and self._size:
-            self._check_end()
+        elif self._size and not isinstance(self._stream, Stored | ZipLzma):     # LZMA may end with its size
+            self.refuse("a zip entry is longer than the archive says")
         self.close()
-        self._step = self._gap
+        self._step = self._seek
         return True
 
-    def _check_end(self) -> None:
-        """LZMA needs no mark of its end where the size is known; the others do."""
-        if type(self._stream).__name__ != "ZipLzma":
-            self.refuse("a zip entry is longer than the archive says")
-
     def _pass(self, data: bytes) -> None:
-        pieces = self._stream.feed(data)
+        pieces, came = self._stream.feed(data), False
         self._size += len(data)
         while True:
             try:
@@ -192,8 +185,10 @@ class Zip(Container):
             except Unscannable as error:
                 raise _Corrupt(f"a zip entry: {error}") from None
             if not piece:
-                return
+                break
             self.give(piece)
+            came = True
+        self.waited(len(data), came)
 
     def _stored(self) -> bool:
         """Pass on data that is not packed and of unknown size: its end is where the descriptor fits what came."""
@@ -206,7 +201,7 @@ class Zip(Container):
             if (end := self._descriptor(at, match[0] == b"PK\7\x08")) >= 0:
                 self._hear(end)
                 self.close()
-                self._step = self._gap
+                self._step = self._seek
                 return True
             start = at + 2
         self._hear(max(0, len(self._buffer) - 2 * _LONGEST))

@@ -168,7 +168,7 @@ NEEDED = {
     "external.External": "program: /bin/true", "icap.Icap": "url: 'icap://127.0.0.1/x'", "limits.Contents": "block: [archive]",
     "limits.Methods": "block: [PUT]", "limits.Quotas": "name: a, requests: 1", "limits.Sizes": "request: 1",
     "limits.Times": "block: ['22:00-23:00']", "canary.Canary": "values: [a-canary-value]", "keywords.Keywords": "terms: [word]",
-    "filetypes.FileTypes": "kinds: [archive]",
+    "filetypes.FileTypes": "kinds: [archive]", "classify.Labels": "block: [a]",
 }
 #: Those that read a file made beforehand have tests of their own.
 READING = {"documents.Documents", "exactdata.ExactData"}

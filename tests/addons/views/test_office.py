@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from addons.views.office import number
+from addons.views.sheets import number
 from tests.addons.conftest import SIZES
 from tests.addons.views.collect import read
 

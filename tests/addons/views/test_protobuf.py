@@ -68,6 +68,14 @@ def test_what_is_no_protobuf_is_no_error():
         assert not read(b"\xff" * 5000 + os.urandom(5000), size, PROTO).refused
 
 
+def test_fields_in_fields_without_end_are_bounded():
+    nested = b"abcd"
+    for _ in range(11):
+        nested = field(1, nested)
+    assert [why for _, why in read(nested * 5000, 1000, PROTO).refused if "too many small fields" in why]
+    assert not read(field(1, field(2, b"Jane Doe") + field(3, 17)) * 5000, 1000, PROTO).refused
+
+
 @pytest.mark.parametrize(("data", "expected"), [
     (b"", []), (b"\x08\x01", []), (b"\x0a\x01a", [(2, 3)]), (b"\x0a\x05a", None), (b"\x0a", None), (b"\x00\x01", None), (b"\x0f", None),
     (b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", None),

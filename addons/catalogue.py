@@ -123,7 +123,7 @@ def _load(files: tuple[tuple[Path, tuple[int, int]], ...]) -> Catalogue:
             raise ValueError(f"catalogue {path}: {getattr(error, 'strerror', '') or _flat(error)}") from None
         _add(made, path, entries, problems)
     if problems:
-        raise ValueError("; ".join(problems))
+        raise ValueError("\n".join(problems))
     return made.finish()
 
 

@@ -1,6 +1,5 @@
 """Labels for every request: protocol, direction, content, kind, application, category, operation."""
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,34 +9,19 @@ from cryptography import x509
 from mitmproxy import http
 from mitmproxy.certs import Cert
 
-from addons import opening, operation, providers
+from addons import heads, opening, operation, providers
 from addons.catalogue import AGENT_CONFIDENCE, CERTIFICATE_CONFIDENCE, JA4_CONFIDENCE, MOST_NAMES, Catalogue, load
 from addons.connection import Connection
+from addons.heads import Headers
 from addons.names import host_of
 from addons.operation import File, Names, Operation
 from addons.protocols import by_offer
 from addons.sniff import ENOUGH, kind, mismatch
 from addons.verdict import DONE, BodyScanner, Verdict, label, labels
 
-#: A body of this size, or one whose end is not known beforehand, is a transfer and not an answer.
-LARGE: Final = 1024 * 1024
 #: User-Agents, and connections by certificate, whose labels are remembered.
 _REMEMBERED: Final = 256
 
-Headers = dict[bytes, bytes]
-
-_UPLOADS: Final = frozenset({b"POST", b"PUT", b"PATCH"})
-_GRPC: Final = b"application/grpc"
-_SSE: Final = b"text/event-stream"
-_DOH: Final = b"application/dns-message"
-_MEDIA: Final = (b"image/", b"video/", b"audio/")
-_FILES: Final = (b"application/octet-stream", b"application/zip", b"application/gzip", b"application/pdf")
-#: What a PUT carries that is no file: the state of a resource.
-_TEXTS: Final = (b"json", b"xml", b"form", b"graphql")
-#: Sub-protocols of WebSocket (IANA, "WebSocket Subprotocol Name Registry") that have a label of their own.
-_SOCKETS: Final = {b"mqtt": "mqtt", b"mqttv3.1": "mqtt", b"graphql-ws": "graphql", b"graphql-transport-ws": "graphql",
-                   b"wamp.2.json": "wamp", b"v12.stomp": "stomp", b"v11.stomp": "stomp", b"xmpp": "xmpp",
-                   b"sip": "sip", b"amqp": "amqp", b"ocpp1.6": "ocpp", b"ocpp2.0.1": "ocpp"}  # fmt: skip
 #: Declared types whose first bytes may name the operation.
 _TELLING: Final = ("json", "form", "graphql", "text/plain")
 #: What a kind of request does, where nothing tells more.
@@ -73,8 +57,9 @@ class Http:
         return [Path(path) for path in self.catalogue]
 
     def connection(self, conn: Connection) -> None:
-        protocol, sure = by_offer(conn.alpn, conn.address[1], conn.tls)
-        label(conn, f"protocol:{protocol}", sure)
+        protocol, sure = by_offer(conn.alpn, conn.address[1])
+        if protocol:
+            label(conn, f"protocol:{protocol}", sure)
         if conn.host and (found := self._known.of(conn.host)):
             for name in found:
                 label(conn, name)
@@ -85,26 +70,26 @@ class Http:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         data = flow.request.data
         headers = {name.lower(): value.lower() for name, value in data.headers.fields}
-        uploads = data.method in _UPLOADS and headers.get(b"content-length") != b"0"
-        host = ""
-        with suppress(ValueError):
+        uploads = data.method in heads.UPLOADS and headers.get(b"content-length") != b"0"
+        try:
             host = host_of(flow.request)
+        except ValueError:
+            host = ""
         known = self._known.of(host, data.path)
-        names = [_protocol(flow.request, headers), "direction:upload" if uploads else "direction:download", *known]
-        if told := _request_kind(headers, uploads, data.method):
-            names.append(told)
-            names.append(_OPERATIONS[told])
+        names = [heads.protocol(flow.request, headers), "direction:upload" if uploads else "direction:download", *known]
+        if told := heads.request_kind(headers, uploads, data.method):
+            names += told, _OPERATIONS[told]
             if told == "kind:upload":
                 _upload(flow, headers)
             elif told == "kind:stream":
-                _streams(headers, data.path, names)
+                heads.streams(headers, data.path, names)
         elif headers.get(b"sec-fetch-dest") in _PAGES:
             names.append("op:page")
         _attach(flow, names)
         parts = operation.segments(data.path)
         if not operation.WORDS.isdisjoint(parts):
             _by_path(flow, parts, uploads)
-        if uploads or "protocol:websocket" in names:
+        if uploads or b"upgrade" in headers:
             _by_type(flow, headers, known)
             providers.recognise(flow, host, parts)
         if not known:
@@ -112,9 +97,8 @@ class Http:
 
     def _guess(self, flow: http.HTTPFlow, headers: Headers) -> None:
         """The host is not known: what the client says of itself, and the origin's certificate, may tell."""
-        if agent := headers.get(b"user-agent"):
-            for name in self._agent(agent):
-                label(flow, name, AGENT_CONFIDENCE)
+        for name in self._agent(headers.get(b"user-agent", b"")):
+            label(flow, name, AGENT_CONFIDENCE)
         if chain := flow.server_conn.certificate_list:
             for name in self._certified(flow.server_conn.id, chain[0]):
                 label(flow, name, CERTIFICATE_CONFIDENCE)
@@ -135,11 +119,11 @@ class Http:
         if flow.response is None:
             return
         headers = {name.lower(): value.lower() for name, value in flow.response.data.headers.fields}
-        streams = headers.get(b"content-type", b"").startswith(_SSE)
+        streams = headers.get(b"content-type", b"").startswith(heads.SSE)
         if streams:
             _attach(flow, ["protocol:sse", "op:stream"])
         if not any(name.startswith("kind:") for name in labels(flow)):
-            told = _response_kind(headers)
+            told = heads.response_kind(headers)
             label(flow, told)
             if told == "kind:download":
                 _attach(flow, ["op:download"])
@@ -204,7 +188,7 @@ def _sniffed(flow: http.HTTPFlow, found: str, request: bool) -> None:
 
 def _upload(flow: http.HTTPFlow, headers: Headers) -> None:
     done, declared = operation.operation(flow), headers.get(b"content-type", b"")
-    done.kind, done.size = "upload", _length(headers)
+    done.kind, done.size = "upload", heads.length(headers)
     if not declared.startswith(b"multipart/"):
         given = operation.file_name(flow.request.headers.get("content-disposition", ""))
         name = given or (operation.path_name(flow.request.data.path) if flow.request.data.method == b"PUT" else "")
@@ -216,25 +200,7 @@ def _download(flow: http.HTTPFlow, headers: Headers) -> None:
     done: Operation = operation.operation(flow)
     given = operation.file_name(flow.response.headers.get("content-disposition", ""))
     name = given or operation.path_name(flow.request.data.path)
-    done.add(done.downloads, File(name, headers.get(b"content-type", b"").decode("latin-1"), _length(headers)))
-
-
-def _protocol(request: http.Request, headers: Headers) -> str:
-    if headers.get(b"content-type", b"").startswith(_GRPC):
-        return "protocol:grpc"
-    if b"websocket" in (headers.get(b"upgrade"), headers.get(b":protocol")):
-        return "protocol:websocket"
-    if _DOH in (headers.get(b"content-type"), headers.get(b"accept")):
-        return "protocol:doh"
-    return "protocol:http/2" if request.data.http_version.startswith(b"HTTP/2") else "protocol:http/1.1"
-
-
-def _streams(headers: Headers, path: bytes, names: list[str]) -> None:
-    """Add what is known of a stream: a gRPC method, what is spoken over a WebSocket."""
-    if headers.get(b"content-type", b"").startswith(_GRPC) and (method := operation.grpc_method(path)):
-        names.append(f"op:grpc:{method}")
-    spoken = {each.strip() for each in headers.get(b"sec-websocket-protocol", b"").split(b",")}
-    names += {f"protocol:{_SOCKETS[each]}": None for each in spoken if each in _SOCKETS}
+    done.add(done.downloads, File(name, headers.get(b"content-type", b"").decode("latin-1"), heads.length(headers)))
 
 
 def _by_path(flow: http.HTTPFlow, parts: list[bytes], uploads: bool) -> None:
@@ -254,42 +220,6 @@ def _by_type(flow: http.HTTPFlow, headers: Headers, known: tuple[str, ...]) -> N
         label(flow, "op:telemetry")
     elif not _MEASURING.isdisjoint(known):
         label(flow, "op:telemetry", 0.8)
-
-
-def _request_kind(headers: Headers, uploads: bool, method: bytes) -> str | None:
-    """Return what the request alone tells; None where the answer has to."""
-    declared, accept = headers.get(b"content-type", b""), headers.get(b"accept", b"")
-    if declared.startswith(_GRPC) or b"upgrade" in headers or _SSE in accept:
-        return "kind:stream"
-    if uploads and (declared.startswith((b"multipart/", b"application/octet-stream", *_MEDIA)) or _is_large(headers)):
-        return "kind:upload"
-    if method == b"PUT" and uploads and not any(word in declared for word in _TEXTS):
-        return "kind:upload"
-    if b"x-requested-with" in headers or b"json" in declared or accept.startswith(b"application/json"):
-        return "kind:api"
-    return None
-
-
-def _response_kind(headers: Headers) -> str:
-    declared = headers.get(b"content-type", b"")
-    if declared.startswith((_SSE, b"video/", b"audio/")):
-        return "kind:stream"
-    if headers.get(b"content-disposition", b"").startswith(b"attachment"):
-        return "kind:download"
-    if b"json" in declared or declared.startswith((b"application/xml", b"text/xml")):
-        return "kind:api"
-    if declared.startswith(_FILES) or _is_large(headers):
-        return "kind:download"
-    return "kind:page"
-
-
-def _length(headers: Headers) -> int | None:
-    length = headers.get(b"content-length", b"")
-    return int(length[:18]) if length.isdigit() else None
-
-
-def _is_large(headers: Headers) -> bool:
-    return (_length(headers) or 0) >= LARGE
 
 
 def _attach(flow: http.HTTPFlow, names: list[str]) -> None:

@@ -19,6 +19,12 @@ GROUPS: Final = {
                  "application/odf", "application/ole", "application/rtf", "application/epub"),
     "image": ("image/*",), "audio": ("audio/*",), "video": ("video/*",), "font": ("font/*",),
 }  # fmt: skip
+#: Short names of kinds: `pdf` for `application/pdf`.
+KINDS: Final = {
+    name.partition("/")[2]: (name,)
+    for name in (*(name for name, _, _ in SIGNATURES), *(each for group in GROUPS.values() for each in group))
+    if not name.endswith("*")
+}
 #: Kinds that do harm where they are run or opened by mistake.
 _ACTIVE: Final = (*GROUPS["executable"], *GROUPS["archive"], "application/ole")
 #: Declared types that promise something harmless.
@@ -29,7 +35,7 @@ _HARMLESS: Final = ("image/", "audio/", "video/", "font/", "text/")
 class Contents:
     """Kinds of bodies that are blocked.
 
-    `block` has groups (executable, archive, document, image, audio, video, font) and kinds (`application/pdf`,
+    `block` has groups (executable, archive, document, image, audio, video, font) and kinds (`pdf`, `application/pdf`,
     `image/*`), as the `content:` labels name them.  `allow` turns it round: all other kinds are blocked, but for text
     without a format of its own.  `disguised` blocks programs and archives that claim to be an image, a sound, a video,
     a font or text, whatever else is allowed.  `responses` and `requests` say whose bodies are meant.
@@ -46,10 +52,9 @@ class Contents:
             raise ValueError("give either `block` or `allow`")
         if not (self.block or self.allow or self.disguised):
             raise ValueError("nothing would be blocked: give `block`, `allow` or `disguised`")
-        known = {name for name, _, _ in SIGNATURES} | {each for group in GROUPS.values() for each in group}
         for name in (*self.block, *self.allow):
-            if name not in GROUPS and "/" not in name:
-                raise ValueError(f"{name!r} is neither a group ({', '.join(GROUPS)}) nor a kind, as {min(known)}")
+            if name not in GROUPS and "/" not in name and name not in KINDS:
+                raise ValueError(f"{name!r} is neither a group ({', '.join(GROUPS)}) nor a kind, as pdf or image/png")
         self._blocked = _kinds(self.block)
         self._allowed = _kinds(self.allow)
 
@@ -83,4 +88,4 @@ class Contents:
 
 
 def _kinds(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(kind for name in names for kind in GROUPS.get(name, (name,)))
+    return tuple(kind for name in names for kind in GROUPS.get(name) or KINDS.get(name) or (name,))

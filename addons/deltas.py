@@ -36,6 +36,11 @@ _ARGUMENTS: Final = ("arguments", "args", "input", "parameters", "toolUseId")
 #: In an answer that is one JSON text: where the name of a called tool stands.
 _CALL_PATH: Final = re.compile(r"(?:tool_calls\[\d+\](?:\.function)?|functionCall|function_call|toolUse)\.name\Z")
 
+#: What only models' events have: other streams are joined as well, but nobody waits for how their texts go on.
+_MODEL: Final = re.compile(
+    rb'"(?:choices|candidates|completion|content_block|contentBlockIndex|conversation_id|eval_count|generated_text)"\s{0,4}:'
+    rb'|"delta"\s{0,4}:\s{0,4}["{]|"done"\s{0,4}:\s{0,4}(?:true|false)|"o"\s{0,4}:\s{0,4}"append"|"text-generation"')
+
 #: Bytes of one event.  Deltas have some hundred; what is longer is no delta and is scanned as it is.
 MAX_EVENT: Final = 64 * 1024
 #: Values within values, and values in one event, that are looked at.
@@ -62,13 +67,15 @@ def is_stream(declared: str) -> bool:
 
 class Answer:
     """Feed it the answer's body as declared; `said` and `called` hear what the model says and which tools it calls,
-    `payload` each event of a binary stream."""
+    `payload` each event of a binary stream, `over` that an event is.  `is_model`: there was one such as models send."""
 
     def __init__(self, declared: str, said: Said, called: Called,
-                 payload: Callable[[bytes], None] | None = None) -> None:
-        self._said, self._called, self._heard = said, called, payload
+                 payload: Callable[[bytes], None] | None = None, over: Callable[[], None] = lambda: None) -> None:
+        self._said, self._called, self._heard, self._over = said, called, payload, over
+        self.is_model = False
         self._channels: set[str] = set()
         kind = declared.partition(";")[0].strip().lower()
+        self._may_be_other = kind in LINES              # what a log or a database sends comes so as well
         self._buffer = b""
         self._dropped = False               # the beginning of this line: it is too long
         self._strings = Strings(self._open, TEXTS | {"name"}, frozenset({"arguments", "args", "input"}))
@@ -87,6 +94,8 @@ class Answer:
         # An event of several data lines is no JSON of a model: each line is read for itself.
         *lines, rest = (self._buffer + data).replace(b"\r", b"\n").split(b"\n")
         for line in lines:
+            if self.feed is _ignore:
+                return
             if self._dropped:
                 self._dropped = False
             else:
@@ -100,6 +109,8 @@ class Answer:
             line = line[5:]
         if b'"' in line and len(line) <= MAX_EVENT and line.lstrip()[:1] in (b"{", b"["):
             self._event(line)
+        elif line.strip() == b"[DONE]":
+            self._over()
 
     # -- frames (AWS, "Event stream encoding")
 
@@ -127,14 +138,18 @@ class Answer:
     # -- events
 
     def _event(self, text: bytes) -> None:
-        try:
-            event = json.loads(text)
-        except (ValueError, RecursionError):
+        self.is_model = self.is_model or _MODEL.search(text) is not None
+        if self._may_be_other and not self.is_model:
+            self._buffer, self.feed = b"", _ignore
             return
+        with suppress(ValueError, RecursionError):
+            self._read(json.loads(text), b'"name"' in text)
+        self._over()
+
+    def _read(self, event: Any, may_call: bool) -> None:
         if isinstance(event, dict) and str(event.get("type", "")).endswith(_REPEATS):
             return
-        budget = iter(range(MAX_VALUES))
-        for name in calls(event, 0, budget):
+        for name in calls(event, 0, iter(range(MAX_VALUES))) if may_call else ():
             self._called(name)
         budget = iter(range(MAX_VALUES))
         for key, index, piece in pieces(event, "", "", 0, budget):
@@ -157,6 +172,10 @@ class Answer:
     def _name(self, piece: bytes) -> None:
         if piece:
             self._called(piece.decode("utf-8", "replace"))
+
+
+def _ignore(_data: bytes) -> None:
+    pass
 
 
 def pieces(value: Any, key: str, index: str, depth: int, budget: Iterator[int]) -> Iterator[tuple[str, str, str]]:

@@ -90,9 +90,10 @@ class DocumentsBuilder:
             if len(own) < FEWEST:
                 lost.append(name)
                 continue
-            documents.append({"name": name, "first": len(numbers), "count": len(own)})
+            first = len(numbers)
+            documents.append({"name": name, "first": first, "count": len(own)})
             checks.update(own.values())
-            numbers.update((digest, len(numbers) + i) for i, digest in enumerate(own))
+            numbers.update((digest, first + i) for i, digest in enumerate(own))
         builder = TableBuilder()
         for digest in numbers:
             builder.add(digest)

@@ -164,7 +164,15 @@ def _as_sent(pattern: str) -> str:
     if pattern.isascii() or is_regex(pattern):
         return pattern
     host = found[0] if (found := _ANCHORED.match(pattern)) else ""
-    return host + "".join(char if char.isascii() else quote(char) for char in pattern[len(host) :])
+    return _idna(host) + "".join(char if char.isascii() else quote(char) for char in pattern[len(host) :])
+
+
+def _idna(anchored: str) -> str:
+    start = anchored.rfind("/") + 1 or anchored.rfind("|") + 1
+    try:
+        return anchored[:start] + anchored[start:].encode("idna").decode("ascii") if anchored[start:] else anchored
+    except UnicodeError:
+        return anchored
 
 
 def _known(name: str, told: str, value: str) -> bool:

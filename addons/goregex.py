@@ -19,8 +19,11 @@ _CLASSES: Final = {
 }  # fmt: skip
 #: Unicode's classes in UTF-8: their ASCII part, and any byte of a longer character.
 _UNICODE: Final = {"L": r"A-Za-z\x80-\xff", "Lu": r"A-Z\x80-\xff", "Ll": r"a-z\x80-\xff", "N": r"0-9\x80-\xff",
-                   "Nd": "0-9", "P": r"!-#%-*,-/:;?@\[-\]_{}", "S": r"$+<->^`|~\x80-\xff", "Z": r" \x80-\xff"}  # fmt: skip
+                   "Nd": "0-9", "P": r"!-#%-*,-/:;?@\[-\]_{}", "S": r"$+<->^`|~\x80-\xff",
+                   "Z": r" \x80-\xff"}  # fmt: skip
 _CONTROLS: Final = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
+#: One digit other than 0 would be a back reference, which RE2 has not.
+_OCTAL: Final = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
 _COUNT: Final = re.compile(r"\{(\d+)(?:(,)(\d*))?\}")
 
 
@@ -168,12 +171,17 @@ class _Parser:
                 return self._escape()
             case "*" | "+" | "?":
                 raise self._error(f"nothing to repeat before {sign}")
-        return [Byte(byte, fold) for byte in sign.encode()]
+        return [self._bytes(sign.encode())]
+
+    def _bytes(self, character: bytes) -> Node:
+        fold = "i" in self._flags
+        bytes_ = tuple(Byte(byte, fold) for byte in character)
+        return Sequence(bytes_) if len(bytes_) > 1 else bytes_[0]
 
     def _group(self) -> list[Node]:
         before, captures = self._flags, True
         if self._sees("?P<") or self._sees("?<"):
-            self._take(self._text.index(">", self._at) - self._at + 1)
+            self._until(">")
         elif self._sees("?"):
             captures = False
             if self._switch() == ")":
@@ -212,15 +220,14 @@ class _Parser:
             return [Byte(byte, "i" in self._flags) for byte in literal.encode()]
         if sign in "dDsSwWpP":
             return [Class(f"[{self._shorthand(sign)}]", False)]
-        return [Byte(byte, "i" in self._flags) for byte in self._character(sign)]
+        return [self._bytes(self._character(sign))]
 
     def _shorthand(self, sign: str) -> str:
         if sign not in "pP":
             return "\\" + sign
         name = self._take()
         if name == "{":
-            name = self._take(self._text.index("}", self._at) - self._at)
-            self._take()
+            name = self._until("}")
         if sign == "P" or name not in _UNICODE:
             raise self._error(f"the class \\{sign}{{{name}}} is not known here")
         return _UNICODE[name]
@@ -230,15 +237,27 @@ class _Parser:
         if sign in _CONTROLS:
             return bytes([_CONTROLS[sign]])
         if sign == "x":
-            digits = self._take()
-            digits = (self._take(self._text.index("}", self._at) - self._at + 1)[:-1] if digits == "{"
-                      else digits + self._take())  # fmt: skip
-            return chr(int(digits, 16)).encode()
-        if sign in "01234567":
-            return bytes([int(sign + (self._take(2) if sign == "0" and self._text[self._at :][:2].isdigit() else ""), 8)])
+            return self._number(self._until("}") if self._sees("{") else self._take(2), 16)
+        if octal := _OCTAL.match(self._text, self._at - 1):
+            self._at = octal.end()
+            return self._number(octal[0], 8)
         if sign.isalnum():
             raise self._error(f"\\{sign} is not in RE2's syntax")
         return sign.encode()
+
+    def _number(self, digits: str, base: int) -> bytes:
+        try:
+            return chr(int(digits, base)).encode()
+        except (ValueError, OverflowError):
+            raise self._error(f"{digits!r} is not the number of a character") from None
+
+    def _until(self, end: str) -> str:
+        """Take what comes before `end`, and `end` too."""
+        taken, found, _ = self._text[self._at :].partition(end)
+        if not found:
+            raise self._error("it ends too early")
+        self._at += len(taken) + len(end)
+        return taken
 
     def _class(self) -> str:
         """Read a class behind its bracket."""
@@ -255,8 +274,7 @@ class _Parser:
 
     def _member(self) -> str:
         if self._sees("[:"):
-            name = self._take(self._text.index(":]", self._at) - self._at)
-            self._take(2)
+            name = self._until(":]")
             if name not in _CLASSES:
                 raise self._error(f"the class [:{name}:] is not known here")
             return _CLASSES[name]

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from addons import identifier_checks
-from addons.near import Named, begins
+from addons import european_checks, identifier_checks
+from addons.near import Named, begins, stands
 from addons.scan import Pattern
 
 TABLE: Final = Path(__file__).with_name("rules") / "identifiers.toml"
@@ -73,7 +73,7 @@ _TRIGGERS: Final = (
     rb"\d{6}(?:[-+/]\d{3}|[A-Z]|-[A-Z0-9]{3}|\([0-9A]\))",
     rb"\d{7}-[A-Z]",
     rb"\d\.\d{2,3}-[0-9kK]",
-    rb"\d(?:/\d{4}-\d\d|\.\d-\d{3}\.\d|-\d{7,8}-\d)",
+    rb"\d(?:/\d{4}-\d\d|\.\d-\d{3}\.\d|-\d{7,8}-\d)|[VEJPG]-\d{8}-\d",
     rb"\d-\d\d-\d{5}|-\d{5}-\d\d-\d|\d{3}-\d{3}-\d{3} \d\d",
     rb"\d{4}(?:-\d{4}-\d| \d{4} \d{4}| \d{5} \d)",
     rb"\d\d \d{3} \d{3} \d{3}",
@@ -97,7 +97,8 @@ def standing(kinds: Sequence[Named]) -> list[Pattern]:
         if not any_of.match(text, start) or not begins(text, start):
             return ()
         values = ((each, each.expression.match(text, start)) for each in kinds)
-        return tuple((each.kind, value.end()) for each, value in values if value and each.check(value[0]))
+        return tuple((each.kind, value.end()) for each, value in values
+                     if value and stands(text, start, value.end()) and each.check(value[0]))
 
     return [Pattern("standing", _START, longest=LONGEST, accept=accept, trigger=_TRIGGERS)]
 
@@ -125,13 +126,23 @@ def check(name: str) -> Check:
         return _anything
     if "." in name:
         module = importlib.import_module("stdnum." + name)
-        found: Check = module.is_valid
-        return found
-    try:
-        own: Check = getattr(identifier_checks, name)
-    except AttributeError:
-        raise ValueError(f"check: {name!r} is unknown") from None
+        return _careful(module.is_valid)
+    own: Check | None = getattr(european_checks, name, None) or getattr(identifier_checks, name, None)
+    if own is None:
+        raise ValueError(f"check: {name!r} is unknown")
     return own
+
+
+def _careful(check: Check) -> Check:
+    """Return a check that refuses what stdnum stumbles over: `cn.ric` raises KeyError for some counties."""
+
+    def careful(value: str) -> bool:
+        try:
+            return check(value)
+        except (LookupError, ValueError, ArithmeticError):
+            return False
+
+    return careful
 
 
 def _anything(_value: str) -> bool:
@@ -145,19 +156,24 @@ def _identifier(kind: str, row: dict[str, Any], table: dict[str, Any]) -> Identi
         words += table["groups"][group]
     own = [form[1:] for form in row["forms"] if form.startswith("!")]
     named = [form for form in row["forms"] if not form.startswith("!")]
-    lazy: list[Check] = []
+    adjectives = tuple(table["countries"].get(country, ()))
+    known = tuple(dict.fromkeys(words))
+    valid = check(row.get("check", ""))
+    return Identifier(kind, country, valid, _joined(own), _joined(named), known, adjectives, row.get("optional", False))
 
-    def checked(value: str) -> bool:
-        if not lazy:  # stdnum's modules are loaded when the first value asks for them
-            lazy.append(check(row.get("check", "")))
-        return lazy[0](value)
 
-    return Identifier(kind, country, checked, _joined(own), _joined(named), tuple(dict.fromkeys(words)),
-                      tuple(table["countries"].get(country, ())), row.get("optional", False))
+@cache
+def _table(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text("utf-8"))
+
+
+def rows(path: Path = TABLE) -> dict[str, dict[str, Any]]:
+    """Return the kinds of a table as they are written there."""
+    kinds: dict[str, dict[str, Any]] = _table(path)["kinds"]
+    return kinds
 
 
 @cache
 def load(path: Path = TABLE) -> dict[str, Identifier]:
     """Return the identifiers of a table by kind."""
-    table = tomllib.loads(path.read_text("utf-8"))
-    return {kind: _identifier(kind, row, table) for kind, row in table["kinds"].items()}
+    return {kind: _identifier(kind, row, _table(path)) for kind, row in rows(path).items()}

@@ -58,8 +58,6 @@ class Labels:
         lists = ((Action.ALLOW, self.allow), (Action.KILL, self.kill), (Action.BLOCK, self.block),
                  (Action.ALERT, self.alert))  # fmt: skip
         self._rules = [(action, Wanted.parse(text)) for action, names in lists for text in names]
-        if not self._rules:
-            raise ValueError("it names no label: give a list `block`, `kill`, `alert` or `allow`")
 
     def requestheaders(self, flow: http.HTTPFlow) -> Verdict | None:
         return self._judge(flow, ())

@@ -4,6 +4,7 @@ A leak filter says what it looks for and what a finding means; this says where t
 view of the body and of WebSocket messages, of what goes out and, where asked, of what comes in.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from addons.names import covers, host_of
 from addons.scan import Hit, PatternSet
 from addons.text import head
 from addons.verdict import Action, BodyScanner, Finding, Verdict, ViewScanner, masked
-from addons.views import View
+from addons.views import Tree, View
 
 #: A message's older findings beyond this are forgotten, and alerts about it cease: what is to be said has been said.
 MOST: Final = 100
@@ -119,7 +120,7 @@ class LeakFilter:
             where, start = text.where(finding.start)
             value = text.text[finding.start : finding.end]
             moved = replace(finding, where=where, start=start, end=start + len(value))
-            found.setdefault((moved.rule, where, value), moved)
+            found.setdefault((moved.rule, where.partition(" > ")[0], value), moved)
         return self.weigh(list(found.values()), asked(flow)) if found else None
 
     def requestviews(self, flow: http.HTTPFlow) -> ViewScanner | None:
@@ -134,39 +135,44 @@ class LeakFilter:
 
     def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
         """The body without what is inside it, for who has no views."""
-        return None if self.spares(flow) else Message(self, asked(flow), Action.ALLOW).hears("body")
-
-
-class Message:
-    """One message in front of one leak filter: what was found in all of its views so far."""
-
-    def __init__(self, leaks: LeakFilter, host: str, unreadable: Action) -> None:
-        self._leaks, self._host, self._unreadable = leaks, host, unreadable
-        self._found: list[Finding] = []
-        self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
-        self._told: set[str] = set()
-
-    def opened(self, view: View) -> BodyScanner:
-        return self.hears(view.path)
-
-    def unscannable(self, view: View, reason: str) -> Verdict | None:
-        if self._unreadable is Action.ALLOW or (reason in self._told and self._unreadable is Action.ALERT):
+        message = None if self.spares(flow) else Message(self, asked(flow), Action.ALLOW)
+        if message is None:
             return None
-        self._told.add(reason)
-        return Verdict(self._unreadable, f"unscannable: {reason}, in {view.path}")
+        hear = message.opened(Tree(Unheard()).root)
+        return lambda data: hear(data) or message.leaving(sys.maxsize)
 
-    def hears(self, path: str) -> Callable[[bytes], Verdict | None]:
+
+class Found:
+    """What is found in all views of one message: a value in several of them is one, twice in one view it is two."""
+
+    def __init__(self, scanner: Callable[[str], Finds]) -> None:
+        self._scanner = scanner
+        self._waiting: list[tuple[int, Finding, Counter[object]]] = []     # place in the body, its view's values
+        self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
+
+    def opened(self, view: View) -> Callable[[bytes], None]:
         """Return what takes the bytes of a view."""
-        finder, here = self._leaks.scanner(path), Counter[object]()
+        finder, values = self._scanner(view.path), Counter[object]()
 
-        def scan(data: bytes) -> Verdict | None:
-            new = finder.feed(data)
-            return self._weigh([each for each in new if self._is_new(each, here)]) if new else None
+        def hear(data: bytes) -> None:
+            for each in finder.feed(data):
+                self._waiting.append((view.origin(each.start), each, values))
 
-        return scan
+        return hear
+
+    def due(self, place: int) -> list[Finding]:
+        """All is said about so many bytes of the body: return what is new in them.
+
+        Of the views that a value is in, the innermost tells best where it is; it is the last to know.
+        """
+        if not self._waiting:
+            return []
+        due = [each for each in self._waiting if each[0] < place]
+        self._waiting = [each for each in self._waiting if each[0] >= place]
+        due.sort(key=lambda each: (-each[1].where.count(" > "), each[0]))
+        return [finding for _, finding, values in due if self._is_new(finding, values)]
 
     def _is_new(self, finding: Finding, here: Counter[object]) -> bool:
-        """A value in several views is the same one; twice in one view it is two."""
         value = (finding.rule, finding.mark or (finding.sample, finding.end - finding.start))
         here[value] += 1
         if here[value] <= self._known[value]:
@@ -176,14 +182,41 @@ class Message:
         self._known[value] = here[value]
         return True
 
-    def _weigh(self, new: list[Finding]) -> Verdict | None:
-        if not new:
+
+class Message(Found):
+    """One message in front of one leak filter."""
+
+    def __init__(self, leaks: LeakFilter, host: str, unreadable: Action) -> None:
+        super().__init__(leaks.scanner)
+        self._leaks, self._host, self._unreadable = leaks, host, unreadable
+        self._found: list[Finding] = []
+        self._told: set[str] = set()
+
+    def unscannable(self, view: View, reason: str) -> Verdict | None:
+        if self._unreadable is Action.ALLOW or (reason in self._told and self._unreadable is Action.ALERT):
+            return None
+        self._told.add(reason)
+        return Verdict(self._unreadable, f"unscannable: {reason}, in {view.path}")
+
+    def leaving(self, place: int) -> Verdict | None:
+        """So many bytes of the body are about to leave: weigh what was found in these."""
+        if not (new := self.due(place)):
             return None
         enough = len(self._found) >= MOST
         verdict = self._leaks.weigh(self._found + new, self._host)
         self._found.extend(new)
         del self._found[:-MOST]
         return None if enough and verdict and verdict.action is Action.ALERT else verdict
+
+
+class Unheard:
+    """Takes no view."""
+
+    def opened(self, view: View) -> None:
+        return None
+
+    def unscannable(self, view: View, reason: str) -> None:
+        """Whoever has no views has no such, either."""
 
 
 def asked(flow: http.HTTPFlow) -> str:

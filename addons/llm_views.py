@@ -30,9 +30,17 @@ TOOL: Final = frozenset({"tool", "function", "tool_result", "function_call_outpu
                          "mcp_tool_result", "web_search_tool_result", "computer_call_output", "TOOL"})  # fmt: skip
 #: A prompt's first bytes have one of these (all makers' bodies begin so or with their model).
 _IS_PROMPT: Final = re.compile(
-    rb'"(?:messages|contents|prompt|input|system|instructions|system_instruction|systemInstruction|inputText|chat_history'
-    rb'|preamble)"\s{0,8}:\s{0,8}["\[{]'
+    rb'"(?:messages|contents|chat_history|conversation)"\s{0,8}:\s{0,8}\['
+    rb'|"(?:prompt|input|system|instructions|inputText|preamble|system_?[iI]nstruction)"\s{0,8}:\s{0,8}["\[]'
+    rb'|"system_?[iI]nstruction"\s{0,8}:\s{0,8}\{'
 )
+#: And one of these, which other messages have not.
+_OF_MODELS: Final = re.compile(
+    rb'"(?:role|parts|model|max_?[tT]okens\w*|temperature|stream|anthropic_version|generation_?[cC]onfig|inferenceConfig)"'
+    rb'\s{0,8}:'
+)
+#: Declared of a prompt's texts: what is inside them is read in the body's own view.
+PLAIN: Final = "text/x-llm"
 #: Bytes of a string below which it is not worth a view.  It is in the body's own view as well.
 SHORT: Final = 8
 
@@ -48,7 +56,7 @@ _SUSPICIOUS: Final = re.compile(rb"\d{2}|[A-Za-z]\d|\d[A-Za-z]|[a-z][A-Z]|[A-Z]{
 
 def is_prompt(head: bytes) -> bool:
     """True if JSON that begins so is probably a prompt."""
-    return _IS_PROMPT.search(head) is not None
+    return _IS_PROMPT.search(head) is not None and _OF_MODELS.search(head) is not None
 
 
 def is_tool_result(path: str, role: str) -> bool:
@@ -99,7 +107,7 @@ class _Text:
             return
         self._head += data
         if data and len(self._head) >= SHORT:
-            self._view = self._parent.inside(self._name)
+            self._view = self._parent.inside(self._name, declared=PLAIN)
             self._view.feed(self._head)
             self._head = b""
 
@@ -109,10 +117,12 @@ class AnswerReader:
 
     def __init__(self, view: View) -> None:
         self._view, self._channels = view, dict[str, _Channel]()
-        self._answer = Answer(view.declared, self._said, lambda _name: None, self._payload)
+        self._answer = Answer(view.declared, self._said, lambda _name: None, self._payload, self._over)
 
     def feed(self, data: bytes) -> None:
         self._answer.feed(data)
+        for channel in self._channels.values():
+            channel.judge(self._answer.is_model)
 
     def end(self) -> None:
         self._answer.end()
@@ -123,6 +133,10 @@ class AnswerReader:
         if (found := self._channels.get(channel)) is None:
             found = self._channels[channel] = _Channel(self._view, f"llm:answer.{channel}")
         found.feed(piece)
+
+    def _over(self) -> None:
+        for channel in self._channels.values():
+            channel.event_ends()
 
     def _payload(self, payload: bytes) -> None:
         _show(self._view, "event", payload)
@@ -157,23 +171,34 @@ class _Channel:
 
     def __init__(self, root: View, name: str) -> None:
         self._root, self._name, self._tail = root, name, b""
+        self._new = b""                     # since it was judged
+        self._added = self._goes_on = False             # something in this event; in the last event
         self._held: View | None = None      # open and pinned where what may be a value's beginning came
         self._whole = root.inside(name)
         self._whole.flows = True
 
     def feed(self, piece: bytes) -> None:
+        self._added = self._goes_on = True
         self._whole.feed(piece)
-        self._tail = (self._tail + piece)[-CONTEXT - LONG :]
-        run = _last_run(self._tail)
+        self._new += piece
+
+    def event_ends(self) -> None:
+        """An event that adds nothing here says that this text is over, or pauses."""
+        self._goes_on, self._added = self._added, False
+
+    def judge(self, may_wait: bool) -> None:
+        """A piece of the body is read: show what may be a value, hold what may go on to be one."""
+        text, new = self._tail + self._new, self._new
+        run = _last_run(text) if self._goes_on and may_wait else b""
         may_be = FREE <= len(run) < LONG and _SUSPICIOUS.search(run) is not None
-        goes_on = may_be and len(run) > len(piece)
-        if self._held is not None and not goes_on:
-            _show(self._root, self._name, self._tail)
+        if self._held is not None and not (may_be and len(run) > len(new)):
+            _show(self._root, self._name, text)
             self._let_go()
-        elif self._held is None and not may_be and _SUSPICIOUS.search(piece):
-            _show(self._root, self._name, self._tail)       # it came and went within this piece
+        elif may_wait and self._held is None and _SUSPICIOUS.search(new, 0, len(new) - len(run) * may_be):
+            _show(self._root, self._name, text)         # it came and went within this piece
         if may_be and self._held is None:
             self._hold()
+        self._tail, self._new = text[-CONTEXT - LONG :], b""
 
     def end(self) -> None:
         self._let_go()

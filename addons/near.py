@@ -1,8 +1,8 @@
 """Numbers that count only where a word near them says what they are.
 
 Theory of operation.  A number of nine digits is anything; "SSN" before it, or `"ssn": ` or "is my SSN" behind it, makes
-it one thing.  Words are few and numbers many, so words are what the engine looks for.  Where one is, each place at which
-a value may begin is asked of (`Naming`): which words are around it, which kinds do they name, and is it one of these?
+it one thing.  Words are few and numbers many, so words are what the engine looks for.  Where one is, `Naming` asks at
+each place at which a value may begin: which words are around it, which kinds do they name, and is it one of these?
 """
 
 import importlib
@@ -16,7 +16,7 @@ from addons.scan import LOOK, Pattern
 #: Words up to this length stand alone: "sin" is not in "using".  In longer ones languages compound.
 SHORT: Final = 5
 #: What joins the parts of a name in prose and code: "tax id", "tax_id", "tax-id"; "taxId" has nothing between.
-_JOINS: Final = bytes.maketrans(b"_-.\t\n\r\"'", b"        ")
+_JOINS: Final = bytes.maketrans(b'_-\t\n\r"', b"      ")
 #: Where a value may begin: at a digit, at letters before one, or (BIC) at eight capitals.
 _START: Final = rb"(?<![0-9A-Za-z_])(?:(?:[A-Za-z]{1,9}[ ./-]?){0,2}[0-9]|[A-Z]{8})"
 #: The longest value, and the longest word with its joins.
@@ -28,9 +28,11 @@ NOUNS: Final = (
     "number", "driv", "licen", "company", "business", "resident", "registration", "code",
 )  # fmt: skip
 
+_ROW_BEFORE: Final = re.compile(rb"\d[ \t]{1,3}\Z")
+_ROW_BEHIND: Final = re.compile(rb"[ \t]{1,3}\d")
+_DAY: Final = re.compile(rb"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 #: Words up to this length occur within many others: the engine is told that they stand alone.
 MANY: Final = 6
-_JOIN: Final = rb"[ _.'\t\n\r\"-]?"
 _NO_LETTER: Final = rb"(?:[^A-RT-Za-rt-z]|s[^A-Za-z])"
 
 _HEX: Final = b"0123456789abcdefABCDEF"
@@ -64,29 +66,33 @@ def begins(text: bytes, start: int) -> bool:
             return before in b"nrt"
         return text[max(0, start - 3) : start - 2] == b"%" and second in _HEX and before in _HEX
     if before in b".-":
-        return not (second.isalnum() or second in (b"_", b".", b"-", b")") and bool(second))
+        return not (second.isalnum() or (second in (b"_", b".", b"-", b")") and bool(second)))
     if before in b"/:" and second:
         return not second.isdigit()
     return before not in _NEVER_BEFORE
 
 
-def spellings(words: Iterable[str]) -> tuple[bytes, ...]:
-    """Return what to look for in lower-case text: "tax id" and "taxid", and letters beyond ASCII in both cases."""
-    texts = {cased.encode().lower() for word in words for cased in _cased(word)}
-    return tuple(sorted(texts | {text.replace(b" ", b"") for text in texts}))
+def stands(text: bytes, start: int, end: int) -> bool:
+    """False of groups of digits in a row of more of them, as in a table, and of a day written as 20260314."""
+    if b" " in text[start:end]:
+        return not (_ROW_BEFORE.search(text[max(0, start - 4) : start]) or _ROW_BEHIND.match(text[end : end + 4]))
+    return end - start != 8 or not _DAY.fullmatch(text[start:end])
+
+
+def spellings(word: str) -> set[bytes]:
+    """Return how a word is written in lower case: "tax id", "tax_id", "tax-id", "taxid"; beyond ASCII in both cases."""
+    parts = [cased.replace("-", " ").encode().lower().split(b" ") for cased in _cased(word)]
+    return {join.join(each) for each in parts for join in (b" ", b"_", b"-", b"")}
 
 
 def triggers(words: Iterable[str]) -> tuple[bytes, ...]:
-    """Return expressions for the engine that end at each of the words, or one byte behind it."""
-    made = {_one(cased) for word in words for cased in _cased(word)}
+    """Return expressions for the engine that end at each of the words, or one byte behind it.
+
+    Plain strings are what it finds fastest, and compiles at once.
+    """
+    made = {_bounded(text, word) for word in words for text in spellings(word)}
     made |= {_camel(word) for word in words if len(word) <= MANY and _begins_alone(word)}
     return tuple(sorted(made))
-
-
-def _with_nouns(adjective: str) -> bytes:
-    nouns = b"|".join(noun.encode() for noun in NOUNS)
-    text = _JOIN.join(part.encode() for part in adjective.split(" "))
-    return (rb"\b" if _begins_alone(adjective) else b"") + rb"(?i:%b%b(?:%b))" % (text, _JOIN, nouns)
 
 
 def _cased(word: str) -> set[str]:
@@ -94,18 +100,10 @@ def _cased(word: str) -> set[str]:
     return {word} if word.isascii() else {word, word.upper(), word.capitalize()}
 
 
-def _one(word: str) -> bytes:
-    parts = [re.escape(part.encode()) for part in re.split("[ -]", word)]
-    text = b"(?i:%b)" % _JOIN.join(parts)
-    if len(word) <= MANY and _begins_alone(word):
-        text = rb"(?:\b|_)" + text
-    return text + (_NO_LETTER if _ends_alone(word) else b"")
-
-
-def _camel(word: str) -> bytes:
-    """A short word within a name: `userSsn`, `taxId`."""
-    text = word.replace(" ", "").encode()
-    return rb"[a-z]%b(?i:%b)" % (text[:1].upper(), re.escape(text[1:])) + (_NO_LETTER if _ends_alone(word) else b"")
+def _bounded(text: bytes, word: str) -> bytes:
+    alone = len(text) <= MANY and _begins_alone(word)
+    made = b"(?i:%b)" % re.escape(text)
+    return (rb"(?:\b|_)" if alone else b"") + made + (_NO_LETTER if len(text) <= MANY and _ends_alone(word) else b"")
 
 
 def _begins_alone(word: str) -> bool:
@@ -114,6 +112,18 @@ def _begins_alone(word: str) -> bool:
 
 def _ends_alone(word: str) -> bool:
     return len(word.split(" ")[-1]) < SHORT and word[-1].isascii() and word[-1].isalpha()
+
+
+def _camel(word: str) -> bytes:
+    """A short word within a name: `userSsn`, `taxId`."""
+    text = word.replace(" ", "").replace("-", "").encode()
+    return rb"[a-z]%b(?i:%b)" % (text[:1].upper(), re.escape(text[1:])) + (_NO_LETTER if _ends_alone(word) else b"")
+
+
+def _with_nouns(adjective: str) -> bytes:
+    nouns = b"|".join(noun.encode() for noun in NOUNS)
+    text = b"(?i:%b[ _]?(?:%b))" % (adjective.encode().replace(b" ", b"[ _]?"), nouns)
+    return (rb"\b" if _begins_alone(adjective) else b"") + text
 
 
 class Naming:
@@ -132,17 +142,18 @@ class Naming:
                 words.setdefault(word, []).append(number)
         spelled: dict[bytes, tuple[bool, bool, set[int]]] = {}
         for word, named in words.items():
-            for text in spellings([word]):
+            for text in spellings(word):
                 spelled.setdefault(text, (_begins_alone(word), _ends_alone(word), set()))[2].update(named)
         self._spelled, self._named = tuple(spelled), tuple(spelled.values())
         ahocorasick: Any = importlib.import_module("ahocorasick_rs")
         self._automaton = ahocorasick.BytesAhoCorasick(list(self._spelled) or [b"\0never"])
 
-    def pattern(self) -> Pattern:
+    def pattern(self, enough: int = 0) -> Pattern:
         """Return the pattern; its hits have the names of kinds."""
         return Pattern(
             "named", _START, keywords=self._spelled, before=LONGEST + LOOK, longest=LONGEST + LOOK + WORD,
             accept=self._judge, trigger=self._triggers, ahead=LOOK + 1,
+            enough=enough,
         )  # fmt: skip
 
     def _judge(self, match: re.Match[bytes]) -> tuple[tuple[str, int], ...]:
@@ -150,11 +161,10 @@ class Naming:
         if not begins(text, start):
             return ()
         before = self._near(text[max(0, start - LOOK) : start])
-        behind: dict[int, set[int]] = {}
-        found = []
-        for number, each in enumerate(self._kinds):
-            value = each.expression.match(text, start)
-            if not value:
+        found, behind = [], dict[int, set[int]]()
+        for number in sorted(before | self._near(text[start : start + LONGEST + LOOK])):
+            each = self._kinds[number]
+            if not (value := each.expression.match(text, start)):
                 continue
             end = value.end()
             if number not in before:
@@ -162,7 +172,7 @@ class Naming:
                     behind[end] = self._near(text[end : end + LOOK])
                 if number not in behind[end]:
                     continue
-            if each.check(value[0]):
+            if stands(text, start, end) and each.check(value[0]):
                 found.append((each.kind, end))
         return tuple(found)
 

@@ -12,7 +12,7 @@ _V4: Final = rb"%b(?:\.%b){3}(?![\w-]|\.\d)" % (_OCTET, _OCTET)
 _H: Final = rb"[0-9A-Fa-f]{1,4}"
 _ZONE: Final = rb"(?:%25[\w.-]{1,15}|%[A-Za-z][\w.-]{0,14})?"
 _V6: Final = (
-    rb"(?:(?:%b:){7}%b|(?:%b(?::%b){0,6})?::(?:%b(?::%b){0,6})?)" % (_H, _H, _H, _H, _H, _H) + _ZONE + rb"(?![\w:]|\.\d)"
+    rb"(?:(?:%b:){7}%b|(?:%b(?::%b){0,6})?::(?:%b(?::%b){0,6})?)" % ((_H,) * 6) + _ZONE + rb"(?![\w:]|\.\d)"
 )
 _V6_TRIGGER: Final = rb"(?:^|[^\w:.])(?:(?:%b:){1,7}|:):|(?:%b:){7}[0-9A-Fa-f]" % (_H, _H)
 #: A "::" and nothing else, or two short groups: these need what stands before them to say what they are.
@@ -22,8 +22,8 @@ _SAYS_ADDRESS: Final = re.compile(
 )
 #: What makes four numbers a version, or a place in a document.
 _SAYS_VERSION: Final = re.compile(
-    rb"(?i)(?:\bv|ver|vers|version|versions|release|rev|revision|build|section|sections|sect?\.|\xc2\xa7|chapter|clause|appendix|annex|figure"
-    rb"|table|oid|update|firmware|sdk|upgrade|from|[A-Za-z]\s?[<>=~^]{1,2})[\"'\s:=<>~^(.]{0,4}\Z|[A-Za-z_)]/\Z"
+    rb"(?i)(?:\bv|ver|vers|versions?|release|rev|revision|build|sections?|sect?\.|\xc2\xa7|chapter|clause|appendix|annex"
+    rb"|figure|table|oid|firmware|sdk|[A-Za-z]\s?[<>=~^]{1,2})[\"'\s:=<>~^(.]{0,4}\Z|[A-Za-z_)]/\Z"
 )
 #: Four numbers that are all this small are more often a section than an address.
 SMALL: Final = 19

@@ -63,6 +63,8 @@ def _graphql(head: bytes, expected: bool) -> Names:
     found = [each for text in texts for each in document(text)]
     if not found and expected and (name := _OPERATION_NAME.search(head)) and _PERSISTED.search(head):
         found = [(f"op:graphql:persisted:{shown(name[1].decode())}", 1.0)]
+    if len(head) >= READ and (found or expected):
+        found.append(("op:graphql:unread", 1.0))        # an operation, or another "query", may stand further on
     return [("protocol:graphql", 1.0), *found] if found else []
 
 

@@ -46,13 +46,14 @@ def is_iban(match: re.Match[bytes]) -> bool:
     if plain not in (plain.upper(), plain.lower()):
         return False
     plain = plain.upper()
-    if not begins(match.string, match.start()) or int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 != 1:
+    number = int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4]))
+    if not begins(match.string, match.start()) or number % 97 != 1:
         return False
     return bool(iban.is_valid(plain, check_country=False))
 
 
 @cache
-def _top_level() -> frozenset[str]:
+def top_level() -> frozenset[str]:
     """The top-level domains of the public suffix list."""
     known = PublicSuffixList(accept_unknown=False)
     return frozenset(name for name in known._publicsuffix if "." not in name)
@@ -64,10 +65,11 @@ def is_email(match: re.Match[bytes]) -> bool:
     if b".." in local or local.endswith(b".") or len(domain) > 253:
         return False
     text, start = match.string, match.start()
-    if text[max(0, start - 3) : start] == b"://" or (text[start - 1 : start] == b":" and b"://" in text[max(0, start - LOOK) : start]):
+    before = text[max(0, start - LOOK) : start]
+    if before.endswith(b"://") or (before.endswith(b":") and b"://" in before):
         return False
     top = domain.rpartition(b".")[2].lower()
-    return not top.isascii() or top.startswith(b"xn--") or top.decode() in _top_level()
+    return not top.isascii() or top.startswith(b"xn--") or top.decode() in top_level()
 
 
 def is_wallet(match: re.Match[bytes]) -> bool:
@@ -120,4 +122,5 @@ IBAN: Final = (
     ),
 )  # fmt: skip
 EMAIL: Final = (Pattern("email", _EMAIL, longest=320, accept=is_email, trigger=_EMAIL_TRIGGER),)
-CRYPTO: Final = (Pattern("crypto", b"(?:" + _COIN + rb")(?!\w)", longest=80, accept=is_wallet, trigger=_EDGE + b"(?:" + _COIN + b")"),)
+_WALLET: Final = b"(?:" + _COIN + b")"
+CRYPTO: Final = (Pattern("crypto", _WALLET + rb"(?!\w)", longest=80, accept=is_wallet, trigger=_EDGE + _WALLET),)

@@ -27,7 +27,8 @@ WORDS: Final = (
     "phone", "telephone", "mobile", "cell", "cellphone", "tel", "tel.", "fax", "call", "call me", "contact number",
     "contact no", "whatsapp", "sms", "text me", "dial", "reach me", "msisdn", "number is", "telefon", "handy", "mobil",
     "rufnummer", "téléphone", "teléfono", "telefono", "móvil", "celular", "portable", "cellulare", "telefone",
-    "telemóvel", "telefoon", "puhelin", "телефон", "моб.", "电话", "手机", "電話", "携帯", "전화", "휴대폰", "फोन", "cep",
+    "telemóvel", "telefoon", "puhelin", "телефон", "моб.", "电话", "手机", "電話", "携帯", "전화", "휴대폰", "फोन",
+    "cep",
 )  # fmt: skip
 _KINDS: Final = (
     "fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "personal_number", "voip", "pager", "uan",
@@ -60,20 +61,24 @@ def _plan(region: str) -> tuple["re.Pattern[str]", str]:
 
 
 @cache
-def _regions_of(code: int) -> tuple[str, ...]:
-    found = _phonenumbers().COUNTRY_CODE_TO_REGION_CODE.get(code, ())
-    return tuple(str(code) if region == "001" else region for region in found)
+def _plan_of(code: int) -> "re.Pattern[str] | None":
+    """Return what all numbers with a country code look like: North America has 25 regions with the same."""
+    regions = _phonenumbers().COUNTRY_CODE_TO_REGION_CODE.get(code, ())
+    plans = [_plan(str(code) if region == "001" else region) for region in regions]
+    texts = [f"(?:{re.escape(prefix)})?(?:{pattern.pattern})" for pattern, prefix in plans]
+    return re.compile("|".join(texts)) if texts else None
+
+
+def prepare() -> None:
+    """Load all plans: it takes half a second, which no message shall wait for."""
+    for code in _phonenumbers().COUNTRY_CODE_TO_REGION_CODE:
+        _plan_of(code)
 
 
 def is_international(digits: str) -> bool:
     """True of a country code and a number of that country's plan, behind the + or 00."""
-    for size in (1, 2, 3):
-        for region in _regions_of(int(digits[:size] or 0)):
-            pattern, prefix = _plan(region)
-            rest = digits[size:]
-            if pattern.fullmatch(rest) or (prefix and rest.startswith(prefix) and pattern.fullmatch(rest[len(prefix):])):
-                return True
-    return False
+    plans = ((_plan_of(int(digits[:size] or 0)), digits[size:]) for size in (1, 2, 3))
+    return any(plan and plan.fullmatch(rest) for plan, rest in plans)
 
 
 def is_national(digits: str, among: Iterable[str]) -> bool:

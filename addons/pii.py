@@ -2,11 +2,12 @@
 
 import fnmatch
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from addons import cards, identifiers, netaddresses, personal, phones
 from addons.leaks import MOST, LeakFilter, action
@@ -25,11 +26,16 @@ COMMON: Final = {"email": 10, "phone": 10, "ip": 10, "mac_address": 10, "postal_
 MINOR: Final = frozenset({"phone", "us_bank_number", "us_driver_license"})
 #: Countries whose national numbers are known where the policy names none.
 REGIONS: Final = ("US", "CA", "GB", "DE", "FR", "IT", "ES", "IN", "IL", "BR", "CN", "JP", "AU")
-EU: Final = frozenset("at be bg cy cz de dk ee es eu fi fr gr hr hu ie it lt lu lv mt nl pl pt ro se si sk".split())
+EU: Final = frozenset([
+    "at", "be", "bg", "cy", "cz", "de", "dk", "ee", "es", "eu", "fi", "fr", "gr", "hr", "hu", "ie", "it", "lt", "lu",
+    "lv", "mt", "nl", "pl", "pt", "ro", "se", "si", "sk",
+])  # fmt: skip
 #: A text so short may be an identifier and nothing else, without a word that says so.
 BARE: Final = 64
 #: A part of an identifier, or "and", may have no digits; what is longer is a word.
 WORDLESS: Final = 3
+#: Hits of a sort in one text: what they mean is clear by then.  Unless all must be known, since they are to be masked.
+ENOUGH: Final = 2 * MOST
 #: A bare value could be of many countries.
 BARE_KINDS: Final = 16
 _ALONE: Final = "alone:"
@@ -107,22 +113,35 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @cache
-def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed) -> PatternSet:
+def _compiled(kinds: tuple[str, ...], regions: tuple[str, ...], allowed: Allowed, enough: int) -> PatternSet:
     """Compile once for all instances of the same options."""
     table, made, own, named = identifiers.load(), list[Pattern](), list[Named](), list[Named]()
     for kind in kinds:
         if kind == "credit_card":
             made += cards.patterns()
         elif kind == "phone":
+            phones.prepare()
             made += phones.patterns(regions)
-            named.append(phones.named(regions))
+            made.append(Naming([phones.named(regions)]).pattern())
         elif kind in GENERAL:
             made += GENERAL[kind]
         else:
             own += table[kind].alone(allowed)
             named += table[kind].near(allowed)
     made += identifiers.standing(own)
-    return PatternSet([*made, Naming(named).pattern()] if named else made)
+    personal.top_level()  # now, and not while a message waits
+    made += [Naming(named).pattern()] if named else []
+    return PatternSet([replace(_unless(allowed, pattern), enough=enough) for pattern in made])
+
+
+def _unless(allowed: Allowed, pattern: Pattern) -> Pattern:
+    """Return the pattern without what is allowed; what names its hits itself has seen to that."""
+
+    def accept(match: re.Match[bytes]) -> bool | tuple[tuple[str, int], ...]:
+        said = pattern.accept(match)
+        return said if said is not True else not allowed(match[match.re.groups and 1])
+
+    return replace(pattern, accept=accept) if allowed.entries else pattern
 
 
 class PiiFinder:
@@ -138,7 +157,8 @@ class PiiFinder:
     def feed(self, data: bytes) -> list[Finding]:
         if self._short is not None and where_is_all(self._where):
             self._short = self._short + data if len(self._short) + len(data) <= BARE else None
-        found = [self._finding(name, hit) for hit in self._stream.feed(data) if self._is_new(name := self._name(hit), hit)]
+        hits = [(self._name(hit), hit) for hit in self._stream.feed(data)]
+        found = [self._finding(name, hit) for name, hit in hits if self._is_new(name, hit)]
         if not data and self._short and not found:
             return self._bare(self._short)
         return found
@@ -181,16 +201,16 @@ def where_is_all(where: str) -> bool:
 class Pii(LeakFilter):
     """Personal data in requests: cards, accounts, national identifiers, addresses of every sort.
 
-    `kinds` names kinds (`us_ssn`, `iban`), countries (`de`: all kinds of Germany), `eu`, `all`; a dash before a name takes it
-    away.  `minimum` says from how many on a kind counts, as a number or by kind.  E-mail, phone, IP and MAC addresses
-    count from ten and alert only, until `kinds` names them.  `regions` are the countries whose national telephone
-    numbers are known.  `allow` lists values that are no findings: globs (`*@our.example`), networks, `private`,
-    `documentation`.
+    `kinds` names kinds (`us_ssn`, `iban`), countries (`de`: all kinds of Germany), `eu`, `all`; a dash before a name
+    takes it away.  `minimum` says from how many on a kind counts, as a number or by kind.  E-mail, phone, IP and MAC
+    addresses count from ten and alert only, until `kinds` names them.  `regions` are the countries whose national
+    telephone numbers are known.  `allow` lists values that are no findings: globs (`*@our.example`), networks,
+    `private`, `documentation`.
     """
 
     kinds: tuple[str, ...] = ("all",)
     action: str = "block"
-    minimum: dict[str, int] | int = field(default_factory=dict)
+    minimum: Any = field(default_factory=dict)  # dict[str, int] | int, which no policy can express by its type
     regions: tuple[str, ...] = REGIONS
     allow: tuple[str, ...] = ()
 
@@ -202,14 +222,16 @@ class Pii(LeakFilter):
             raise ValueError(f"regions: {', '.join(sorted(unknown))}: no such country")
         self._minimum = self._minima()
         self._allowed = Allowed(tuple(self.allow))
-        self._patterns = _compiled(self._kinds, self._regions, self._allowed)
+        self._patterns = _compiled(self._kinds, self._regions, self._allowed, 0 if self.action == "redact" else ENOUGH)
 
     def _minima(self) -> Callable[[str], int]:
-        given = dict.fromkeys(self._kinds, self.minimum) if isinstance(self.minimum, int) else dict(self.minimum)
+        given = dict.fromkeys(self._kinds, self.minimum) if isinstance(self.minimum, int) else self.minimum
+        if not isinstance(given, dict):
+            raise ValueError("minimum: expected a number, or numbers by kind, as in {email: 20}")
         for kind, count in given.items():
             if kind not in known():
                 raise ValueError(f"minimum: {kind!r} is no kind")
-            if not 1 <= count <= MOST:
+            if type(count) is not int or not 1 <= count <= MOST:
                 raise ValueError(f"minimum: {kind}: {count} is not between 1 and {MOST}")
         minima = COMMON | given
         return lambda kind: minima.get(kind, 1)

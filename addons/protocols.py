@@ -74,11 +74,11 @@ def by_bytes(client: bytes, server: bytes = b"") -> str:
     return ""
 
 
-def by_offer(alpn: tuple[str, ...], port: int, tls: bool) -> tuple[str, float]:
-    """Return the protocol that a client offers (ALPN) or that its port suggests, and how sure that is."""
+def by_offer(alpn: tuple[str, ...], port: int) -> tuple[str, float]:
+    """Return the protocol that a client offers (ALPN) or its port suggests, and how sure that is; empty if neither."""
     named = {ALPN[offer] for offer in alpn if offer in ALPN}
     if len(named) == 1 and not {"h2", "http/1.1"} & set(alpn):
         return named.pop(), 1.0
     if not alpn and port in PORTS:
         return PORTS[port], PORT_CONFIDENCE
-    return ("tls", 1.0) if tls else ("tcp", 1.0)
+    return "", 0.0

@@ -16,9 +16,8 @@ from addons.verdict import Action, BodyScanner, Verdict
 #: Windows by the form in which their name is made of a time; an hour that summer time repeats is two.
 WINDOWS: Final = {"hour": "%Y-%m-%d %H:00 %z", "day": "%Y-%m-%d"}
 
-
-#: Counts the bytes of one message.
-Counter = Callable[[bytes], Verdict | None]
+#: A scanner that never waits.
+type Scan = Callable[[bytes], Verdict | None]
 
 
 @dataclass
@@ -70,7 +69,7 @@ class Quotas:
         scan = self._scanner(flow) if flow.websocket else None
         return scan(flow.websocket.messages[-1].content) if scan and flow.websocket else None
 
-    def _scanner(self, flow: http.HTTPFlow) -> Counter | None:
+    def _scanner(self, flow: http.HTTPFlow) -> Scan | None:
         if not self.bytes:
             return None
         subject, told = self._subject(flow), False

@@ -11,6 +11,8 @@ from addons.goregex import Byte, Choice, Class, Group, Node, Place, Repeat, Sequ
 _CAPS: Final = (1500, 1000, 600, 400, 250, 150, 100, 60, 40, 20)
 #: Shorter literals are in every text: they are no help in finding matches.
 _LITERAL: Final = 3
+#: A bound that the author has set is kept up to here.
+_KEPT: Final = 100
 #: More literals than these are no help either.
 _MOST_LITERALS: Final = 60
 
@@ -43,8 +45,9 @@ def forms(text: str, longest: int, before: int, group: int = 0, *, empty: bool =
     if _width(tree)[0] == 0 and not empty:
         raise ValueError("it matches the empty text")
     found = _literals(bounded, before)
-    words = tuple(sorted(found[0])) if found else ()
-    return Forms(_write(bounded).encode(), _write(_shortest(tree)).encode(), max(width, 1), words, found[1] if found else 0)
+    words, offset = found or (frozenset(), 0)
+    regex, trigger = _write(bounded).encode(), _write(_shortest(tree)).encode()
+    return Forms(regex, trigger, max(width, 1), tuple(sorted(words)), offset)
 
 
 def _width(node: Node) -> tuple[int, int]:
@@ -74,7 +77,7 @@ def _bounded(node: Node, cap: int) -> Node:
         case Sequence(parts) | Choice(parts):
             return replace(node, parts=tuple(_bounded(part, cap) for part in parts))
         case Repeat(part, least, most):
-            end = least + cap if most is None else min(most, max(least, cap))
+            end = least + cap if most is None else min(most, max(least, cap, _KEPT))
             return replace(node, part=_bounded(part, cap), most=end)
     return node
 
@@ -108,7 +111,8 @@ def _shortest(node: Node) -> Node:
         case Choice(parts):
             return Choice(tuple(map(_shortest, parts)))
         case Repeat(part, least, _, lazy) if least:
-            return Sequence((Repeat(part, least - 1, least - 1, lazy), _shortest(part)) if least > 1 else (_shortest(part),))
+            before = (Repeat(part, least - 1, least - 1, lazy),) if least > 1 else ()
+            return Sequence((*before, _shortest(part)))
         case Sequence(parts):
             rest = list(parts)
             while rest and _width(rest[-1])[0] == 0:
@@ -199,7 +203,7 @@ def _write(node: Node, fold: bool = False) -> str:
         case Choice(parts):
             return f"(?:{'|'.join(_write(part, fold) for part in parts)})"
         case Repeat(part, least, most, lazy):
-            count = "{%d,%s}" % (least, "" if most is None else most) if most != least else "{%d}" % least
+            count = f"{{{least}}}" if most == least else f"{{{least},{'' if most is None else most}}}"
             count = {"{0,1}": "?", "{1}": ""}.get(count, count)
             return _atom(part, fold) + count + ("?" if lazy and most != least else "")
 

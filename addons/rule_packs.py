@@ -1,7 +1,7 @@
 """Rule packs in gitleaks' TOML format (github.com/gitleaks/gitleaks, README, Configuration), made into rules.
 
-A pack is written for files of a repository.  Here there are messages: what depends on a path, a commit or a neighbouring
-rule is left out, and the pack's notes say so.  A rule must be translatable whole, or its error names file and rule.
+A pack is written for files of a repository.  Here there are messages: what depends on a path, a commit or a rule
+beside it is left out, and the notes say so.  A rule must be translatable whole, or its error names file and rule.
 """
 
 import re
@@ -130,7 +130,8 @@ def _load(path: Path, chain: int) -> _Loaded:
         rules[table["id"]] = _merged(rules.get(table["id"], {}), table)
     if unknown := sorted(set(tables) & {"prefilter", "filter"}):
         notes += (f"{path}: the {' and '.join(unknown)} of the whole file not evaluated",)
-    return _Loaded({name: table for name, table in rules.items() if name not in disabled}, allowlists, disabled, notes, files)
+    kept = {name: table for name, table in rules.items() if name not in disabled}
+    return _Loaded(kept, allowlists, disabled, notes, files)
 
 
 def _tables(path: Path) -> dict[str, Any]:
@@ -153,8 +154,8 @@ def _tables(path: Path) -> dict[str, Any]:
 def _merged(below: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """gitleaks' way: what the upper one says holds; its keywords and allow lists are added."""
     merged = {**below, **table}
-    if keywords := [*below.get("keywords", ()), *table.get("keywords", ())]:
-        merged["keywords"] = keywords
+    if isinstance(added := table.get("keywords"), list):
+        merged["keywords"] = [*below.get("keywords", ()), *added]
     if allowlists := [*_allowlists(below), *_allowlists(table)]:
         merged["allowlists"] = allowlists
         merged.pop("allowlist", None)

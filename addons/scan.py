@@ -10,32 +10,30 @@ A pattern is written in the dialect that `re` and Hyperscan share; it must not m
 further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean the end of what has come so far.
 """
 
-import importlib
 import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple
 
-#: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
-#: value is reported before its first byte has left.
-REACH: Final = 2048
-#: How far a pattern, or what accepts its matches, may look before and behind a match.
-LOOK: Final = 64
-#: What is kept of the text already seen: a position waits for REACH bytes, its match may begin `before` its keyword.
-CARRY: Final = REACH + 1024
+from addons.engines import (
+    CARRY,
+    LOOK,
+    REACH,
+    Engine,
+    Hyperscan,
+    Keywords,
+    Pattern,
+    Perscan,
+    Region,
+    Trigger,
+    engine,
+    shortest,
+)
 
-#: Scanners kept for use again.
-FREE: Final = 64
-
-#: From where to where (absolute, inclusive) matches of a pattern, given by its index, may begin.
-Region = tuple[int, int, int]
-#: Fed with the text in pieces, and at last with b"", after which it may serve another text.
-Trigger = Callable[[bytes], list[Region]]
-
-
-def anything(_match: re.Match[bytes]) -> bool:
-    return True
+__all__ = [
+    "CARRY", "LOOK", "REACH", "Engine", "Hit", "Hyperscan", "Keywords", "Pattern", "PatternSet", "Perscan", "Region",
+    "Stream", "Trigger", "engine", "group", "shortest",
+]  # fmt: skip
 
 
 def group(match: re.Match[bytes]) -> int:
@@ -43,32 +41,6 @@ def group(match: re.Match[bytes]) -> int:
     if not match.re.groups or match.start(1) >= 0:
         return match.re.groups and 1
     return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """An expression, whose first group that takes part (else the whole) is the value.
-
-    Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
-    A match may also begin up to `ahead` bytes behind its keyword or trigger, as a number does behind its label.
-    `accept` is the last word on a match: entropy, check digits, context; it may also name what begins there, with the
-    position of each end.  `trigger` is what Hyperscan, which ignores
-    lookarounds, shall look for in place of the expression where that saves many vain reports: something that ends in or
-    at the end of every match.
-    """
-
-    name: str
-    regex: bytes
-    keywords: tuple[bytes, ...] = ()
-    before: int = 0
-    longest: int = 256
-    accept: Callable[[re.Match[bytes]], bool | tuple[tuple[str, int], ...]] = anything
-    trigger: bytes | tuple[bytes, ...] = b""
-    ahead: int = 0
-
-    def __post_init__(self) -> None:
-        if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
-            raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
 
 
 class Hit(NamedTuple):
@@ -81,146 +53,6 @@ class Hit(NamedTuple):
     head: bytes
     mark: int = 0
     name: str = ""
-
-
-class Engine(Protocol):
-    """Where to look; compiled once, opened for each stream."""
-
-    def open(self) -> Trigger: ...
-
-
-class Perscan:
-    """Hyperscan by pyperscan (Linux, macOS)."""
-
-    def __init__(self, patterns: Sequence[Pattern]) -> None:
-        pyperscan = importlib.import_module("pyperscan")
-        flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
-        self._reach = [(p.longest, p.ahead) for p in patterns]
-        self._free: list[Trigger] = []
-        self._database = pyperscan.StreamDatabase(
-            *(pyperscan.Pattern(text, flag, tag=i) for i, text in _expressions(patterns))
-        )
-
-    def open(self) -> Trigger:
-        if self._free:
-            return self._free.pop()
-        ends: list[tuple[int, int]] = []
-        scanner = self._database.build(ends, self._on_match)
-
-        def trigger(data: bytes) -> list[Region]:
-            if data:
-                return _regions(scanner.scan, ends, self._reach, data)
-            # To make a scanner takes ten times as long as to scan the head of a request.
-            scanner.reset()
-            ends.clear()
-            if len(self._free) < FREE:
-                self._free.append(trigger)
-            return []
-
-        return trigger
-
-    def _on_match(self, ends: list[tuple[int, int]], pattern: int, _start: int, end: int) -> object:
-        ends.append((pattern, end))
-        return self._go_on
-
-
-class Hyperscan:
-    """Hyperscan by the package of that name (Windows, which pyperscan does not serve)."""
-
-    def __init__(self, patterns: Sequence[Pattern]) -> None:
-        hyperscan = importlib.import_module("hyperscan")
-        self._reach = [(p.longest, p.ahead) for p in patterns]
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM)
-        self._database.compile(
-            expressions=[text for _, text in _expressions(patterns)],
-            ids=[i for i, _ in _expressions(patterns)],
-            flags=[hyperscan.HS_FLAG_PREFILTER] * len(_expressions(patterns)),
-        )
-
-    def open(self) -> Trigger:
-        ends: list[tuple[int, int]] = []
-        stream = self._database.stream(match_event_handler=self._on_match, context=ends)
-        stream.__enter__()
-
-        def trigger(data: bytes) -> list[Region]:
-            # The stream does not keep its database alive: this function does, by `self`.
-            if data:
-                return _regions(stream.scan, ends, self._reach, data)
-            stream.__exit__(None, None, None)
-            return []
-
-        return trigger
-
-    @staticmethod
-    def _on_match(pattern: int, _start: int, end: int, _flags: int, ends: list[tuple[int, int]]) -> None:
-        ends.append((pattern, end))
-
-
-def _expressions(patterns: Sequence[Pattern]) -> list[tuple[int, bytes]]:
-    """Return what Hyperscan looks for, with the index of the pattern that it is for."""
-    triggers = [p.trigger or shortest(p.regex) for p in patterns]
-    return [(i, text) for i, t in enumerate(triggers) for text in ((t,) if isinstance(t, bytes) else t)]
-
-
-def shortest(regex: bytes) -> bytes:
-    """Return the expression without its open end: one report where the shortest match ends, not one a byte."""
-    return re.sub(rb"\{([1-9]\d*),\d+\}(\)?)(?:\(\?!(?:[^()]|\(\?:[^()]*\))*\))?$", rb"{\1}\2", regex)
-
-
-def _regions(
-    scan: Callable[[bytes], object], ends: list[tuple[int, int]], reach: list[tuple[int, int]], data: bytes
-) -> list[Region]:
-    scan(data)
-    if not ends:
-        return []
-    regions = [(p, max(0, end - reach[p][0]), end + reach[p][1]) for p, end in sorted(ends)]
-    ends.clear()
-    return regions
-
-
-class Keywords:
-    """The fallback without SIMD code: keywords by Aho-Corasick."""
-
-    def __init__(self, patterns: Sequence[Pattern]) -> None:
-        ahocorasick = importlib.import_module("ahocorasick_rs")
-        self._used_by: dict[bytes, list[tuple[int, int, int]]] = {}
-        for i, p in enumerate(patterns):
-            for word in set(p.keywords):
-                self._used_by.setdefault(word, []).append((i, p.before, p.ahead))
-        self._words = sorted(self._used_by)
-        self._automaton = ahocorasick.BytesAhoCorasick(self._words or [b"\0never"])
-        self._overlap = max(map(len, self._words), default=1) - 1
-        self._everywhere = [i for i, p in enumerate(patterns) if not p.keywords]
-
-    def open(self) -> Trigger:
-        seen, tail = 0, b""
-
-        def trigger(data: bytes) -> list[Region]:
-            nonlocal seen, tail
-            text = tail + data.lower()
-            base = seen - len(tail)
-            regions = [(i, 0, seen + len(data)) for i in self._everywhere]
-            for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
-                if end > len(tail):
-                    at = base + start
-                    used = self._used_by[self._words[number]]
-                    regions += [(i, max(0, at - before), at + ahead) for i, before, ahead in used]
-            seen += len(data)
-            tail = text[-self._overlap :] if self._overlap else b""
-            return regions
-
-        return trigger
-
-
-def engine(patterns: Sequence[Pattern]) -> Engine:
-    """Compile the patterns for the best engine that is installed."""
-    kinds: Iterable[type[Perscan | Hyperscan | Keywords]] = (Perscan, Hyperscan)
-    for kind in kinds:
-        try:
-            return kind(patterns)
-        except ImportError:
-            continue
-    return Keywords(patterns)
 
 
 def _places(word: bytes, text: bytes) -> Iterator[int]:
@@ -262,6 +94,7 @@ class Stream:
         self._seen = 0
         self._waiting: dict[int, list[tuple[int, int]]] = {}
         self._judged: dict[int, int] = {}
+        self._hits: dict[int, int] = {}
         self._found: list[Hit] = []
 
     def feed(self, data: bytes) -> list[Hit]:
@@ -308,24 +141,27 @@ class Stream:
         rule, expression = self._set.patterns[pattern], self._set.expressions[pattern]
         at, final = low - base, last - base
         stop = final + rule.longest + LOOK
-        if rule.keywords and not rule.before and not rule.ahead:
+        matches: Iterable[re.Match[bytes]]
+        if at == final:
+            match = expression.match(text, at, stop)
+            matches = (match,) if match else ()
+        elif rule.keywords and not rule.before and not rule.ahead:
             # A match begins with a keyword: to find those takes a tenth of the time that `search` needs at each byte.
             window = text[at : final + self._set.widths[pattern]].lower()
             starts = sorted({at + place for word in rule.keywords for place in _places(word, window)})
-            matches: Iterable[re.Match[bytes] | None] = (
-                expression.match(text, start, stop) for start in starts if start <= final)
+            tried = (expression.match(text, start, stop) for start in starts)
+            matches = (match for match in tried if match)
         else:
             matches = _overlapping(expression, text, at, stop)
         for match in matches:
-            if match is None:
-                continue
-            if match.start() > final:
+            if match.start() > final or (rule.enough and self._hits.get(pattern, 0) >= rule.enough):
                 break
             start, end = match.span(group(match))
             said = rule.accept(match)
-            for name, till in ((("", end),) if said is True else said or ()):
-                value = text[start:till]
-                insort(self._found, Hit(base + start, pattern, base + till, value[:8], hash(value), name))
+            for name, until in ((("", end),) if said is True else said or ()):
+                self._hits[pattern] = self._hits.get(pattern, 0) + 1
+                value = text[start:until]
+                insort(self._found, Hit(base + start, pattern, base + until, value[:8], hash(value), name))
 
     def _due(self, horizon: int) -> list[Hit]:
         count = next((i for i, hit in enumerate(self._found) if hit.start > horizon), len(self._found))

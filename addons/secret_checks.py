@@ -9,25 +9,38 @@ from typing import Final
 _CODE: Final = re.compile(
     rb"""\w\(|\)$|\$[({]|\{\{|\}\}|\#\{|<%|%>|^\$[A-Za-z_]\w*$|^%[A-Za-z_]+%$|%[sdr]$|%\(\w|^\{\w*\}$|^@[\w.]+@?$
     |^(?:self|this|os|env|process|config|settings?|options?|props|state|req(?:uest)?|args|params?|data|user|user_?data
-        |var|local|module|secrets?|vault|ssm|ref|file|input|form|ctx|params|store|app|obj|\w{1,8}s)[.\[]\w
-    |[\w\])]\.(?:get|value|text|trim|length|to_?string|encode|decode|format|split|password|passwd|token|secret|key)\b
-    |^(?:https?|ftp|file|git|ssh|data)://|^(?:\.{0,2}|~)/|^[A-Za-z]:\\|==|&&|\|\||=>|->|::|\[[\w'"]*\]|^\d+(?:px|em|rem|ms|s|%)$
+        |var|local|module|secrets?|vault|ssm|ref|file|input|form|ctx|store|app|obj|\w{1,8}s)[.\[]\w
+    |[\w\])]\.(?:get|value|text|trim|length|to_?string|encode|decode|format|split)\b
+    |[\w\])]\.(?:password|passwd|token|secret|key)\b
+    |^(?:https?|ftp|file|git|ssh|data)://|^(?:\.{0,2}|~)/|^[A-Za-z]:\\|==|&&|\|\||=>|->|::|\[[\w'"]*\]
+    |^\d+(?:px|em|rem|ms|s|%)$
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 #: `value-one-2`, `SOME_NAME_3`, `name.with.dots`: written by hand, for a machine.
-_SLUG: Final = re.compile(rb"[a-z]*(?:[-_./:][a-z]+|[-_./:]\d{1,4})*|[A-Z]*(?:[-_.][A-Z]+|[-_.]\d{1,4})*|\w+(?:\.[A-Za-z_]\w*)+")
+_SLUG: Final = re.compile(
+    rb"[a-z]+\d{0,2}(?:_[a-z]+\d{0,2})+|[a-z]*(?:[-_./:][a-z]+|[-_./:]\d{1,4})*|[A-Z]*(?:[-_.][A-Z]+|[-_.]\d{1,4})*|\w+(?:\.[A-Za-z_]\w*)+"
+)
 #: `password1`, `newPassword`, `accessToken2`: names of what is looked for.
-_NAME: Final = re.compile(rb"(?i)[a-z_-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|credential|key|auth|login|user|hash)s?[a-z_-]*\d{0,2}")
+_NAME: Final = re.compile(
+    rb"(?i)[a-z_-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|credential|key|auth|login|user|hash)s?[a-z_-]*\d{0,2}"
+)
 _MAIL: Final = re.compile(rb"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _ENTITY: Final = re.compile(rb"&#?\w{2,8};")
 #: Words with an end that is no part of a password: `Required!`, `optional?`, `*****`.
 _EDGES: Final = b"!?.:,;*-_=~^<>'\"`"
 _SYMBOLS: Final = b"!@#$%^&*?+~=|"
 _TRUNCATED: Final = re.compile(rb"\.\.|\xe2\x80\xa6|\[\.")
+#: `a-b-c-1`: words that are strung together.
+_CHAIN: Final = re.compile(rb"\w+(?:[-./:]\w{1,5}){3,}")
 #: A letter and a digit in turn, as nobody writes names.
 _INSIDE: Final = re.compile(rb"\d[A-Za-z]")
-_RELEASE: Final = re.compile(rb"[vV]?\d+(?:[.:/-]\d+)+[A-Za-z]?\d*|(?:sha|md|rsa|aes|utf|iso|x|tls|base|pbkdf|argon|pkcs|hmac)[-_]?(?:\w{2,8}[-_])?\d{1,5}[\w-]{0,12}", re.IGNORECASE)
+#: `2.10.1-rc3`, `sha256`, `aes-256-gcm`.
+_RELEASE: Final = re.compile(
+    rb"[vV]?\d+(?:[.:/-]\d+)+[A-Za-z]?\d*"
+    rb"|(?:sha|md|rsa|aes|utf|iso|x|tls|base|pbkdf|argon|pkcs|hmac)[-_]?(?:\w{2,8}[-_])?\d{1,5}[\w-]{0,12}",
+    re.IGNORECASE,
+)
 
 
 def is_password(value: bytes) -> bool:
@@ -48,7 +61,7 @@ def is_password(value: bytes) -> bool:
 
 
 def is_bare_password(value: bytes) -> bool:
-    """The same without quotes, where names of variables stand as well: three kinds of signs, or digits among letters."""
+    """The same without quotes, where names stand as well: it has three kinds of signs, or digits among letters."""
     if len(value) < 7 or not is_password(value):
         return False
     core = value.strip(_EDGES)
@@ -64,7 +77,7 @@ def is_bare_password(value: bytes) -> bool:
 
 def is_random(value: bytes) -> bool:
     """True for a long text of letters, digits and signs in no order."""
-    return is_bare_password(value) and bool(_INSIDE.search(value)) and not re.fullmatch(rb"\w+(?:[-./:]\w{1,5}){3,}", value)
+    return is_bare_password(value) and bool(_INSIDE.search(value)) and not _CHAIN.fullmatch(value)
 
 
 def is_basic(value: bytes) -> bool:
@@ -74,4 +87,5 @@ def is_basic(value: bytes) -> bool:
     except binascii.Error:
         return False
     user, colon, password = text.partition(b":")
-    return bool(colon and password and len(user + password) > 3) and all(32 <= sign < 127 or sign > 194 for sign in text)
+    printable = all(32 <= sign < 127 or sign > 194 for sign in text)
+    return printable and bool(colon and password and len(user + password) > 3)

@@ -21,26 +21,35 @@ FILES: Final = (RULES, RULES.with_name("issuers.toml"), RULES.with_name("forms.t
 
 #: What stands between a name and its value in the languages and formats of the world: `x_token: "`, `TOKEN", "`,
 #: `token := `, `<token>`, `"token" => '`.
-_BETWEEN: Final = rb"""[ \t\w.-]{0,24}+["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))[\s"'`(\\=]{0,6}"""
+_BETWEEN: Final = (
+    rb"""[ \t\w.-]{0,24}+["'`\\\])]{0,3}\s{0,3}(?:[:?.|+]{0,3}=>?|:|>|\|\||(?<=["'`]),(?=\s{0,3}\\?["'`]))"""
+    rb"""[\s"'`(\\=]{0,6}"""
+)
 #: A value ends where its alphabet does; this is a little more than the usual alphabets.
-_END: Final = rb"(?![\w+/=~(-]|\.\w)"
+_END: Final = rb"(?![\w+/=~({-]|\.\w)"
 #: The longest name, what is between, and the value.
 _ASSIGNMENT: Final = 512
 
+#: How far before a match a rule may look for what tells the kind of document; behind it, it is LOOK.
+_NEAR: Final = 512
 #: Judgements that a rule keeps.
 _JUDGED: Final = 1024
 #: Values that stand for a value, as in documentation and templates, and the hashes of lock files.
 _PLACEHOLDER: Final = re.compile(
     rb"(?i)example|placeholder|change_?me|redacted|dummy|your[_-]|x{6}|\*{4}|0{10}|insert_|_here$|\$\{|abcdefghij"
-    rb"|test_?key|\[[A-Z][A-Z_ -]+\]|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]|^(?:user(?:name)?:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
+    rb"|test_?key|\[[A-Z][A-Z_ -]+\]|my_?(?:api|secret|token)|^(?:sha\d+|md5)[=:-]"
+    rb"|^(?:[a-z_-]{2,12}:)?(?:pass(?:word|wd)?|secret|pwd|token)$"
 )
 
 
 #: What says right before a value that it is a hash.
-_HASH: Final = re.compile(rb"(?i)(?:sha-?(?:1|224|256|384|512)|md5|integrity|checksum)[\"']?[-=:]\Z")
+_HASH: Final = re.compile(rb"(?i)(?:sha-?(?:1|224|256|384|512)|md5|h1|integrity|checksum)[\"']?[-=:]\Z")
+#: CocoaPods' list of hashes has names before them.
+_LISTED: Final = re.compile(rb"(?:[: ][0-9a-f]{40}|CHECKSUMS:)\r?\n {2}[\w+./-]{0,30}\Z")
+_APART: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2}|[^A-Za-z0-9])+")
 _MIXED: Final = re.compile(rb"\d[A-Za-z]|[A-Za-z]\d")
-#: `PKCS7PrivateKeyTypes`: words of code, numbered.
-_CAMEL: Final = re.compile(rb"[A-Za-z]*\d{0,3}(?:[A-Z][a-z]+){2,}\d{0,3}")
+#: `PKCS7PrivateKeyTypes`, `symbol2label`: words of code, numbered.
+_CAMEL: Final = re.compile(rb"[A-Za-z]*\d{0,5}(?:[A-Z][a-z]+){2,}\d{0,5}|[a-z_]{1,14}[24][a-z_]{1,14}")
 _DOTTED: Final = re.compile(rb"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")
 
 
@@ -70,6 +79,7 @@ class _Accept:
     check: Callable[[bytes], bool] = bool
     unless_after: re.Pattern[bytes] | None = None
     begins_word: bool = False
+    near: re.Pattern[bytes] | None = None
     _judged: dict[int, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, match: re.Match[bytes]) -> bool:
@@ -86,15 +96,18 @@ class _Accept:
             len(value) - len(value.translate(None, b"0123456789")) >= self.digits
             and self.check(value)
             and entropy(value, self.entropy) >= self.entropy
-            and b".." not in value
+            and (b".." not in value or value.startswith(b"$"))     # cut off; hashes have dots as well
             and not is_placeholder(value)
         )
 
     def _stands_alone(self, match: re.Match[bytes]) -> bool:
         text, start = match.string, match.start()
-        if _HASH.search(text[max(0, start - 12) : start]):
+        value = match.start(group(match))
+        if _HASH.search(text[max(0, value - 12) : value]) or _LISTED.search(text[max(0, start - LOOK) : start]):
             return False
         if self.begins_word and not begins_word(text[max(0, start - 1) : start], text[start : start + 1]):
+            return False
+        if self.near and not self.near.search(text, max(0, start - _NEAR), match.end() + LOOK):
             return False
         return not (self.unless_after and self.unless_after.search(text[max(0, start - LOOK) : start]))
 
@@ -136,27 +149,39 @@ def is_jwt(value: bytes) -> bool:
 
 def is_varied(value: bytes) -> bool:
     """True if letters and digits mix as in a random string, and not as in words, paths and `names.with.dots`."""
-    longest = max(re.split(rb"[^A-Za-z0-9]+", value), key=len)
-    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not _DOTTED.fullmatch(value) and not _CAMEL.fullmatch(longest)
+    longest = max(_APART.split(value), key=len)
+    named = _DOTTED.fullmatch(value) or _CAMEL.fullmatch(longest)
+    return len(longest) >= 8 and bool(_MIXED.search(longest)) and not named
 
 
-_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {"": bool, "jwt": is_jwt, "varied": is_varied, "basic": is_basic, "random": is_random,
-                                                     "password": is_password, "bare-password": is_bare_password}  # fmt: skip
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
+    "": bool, "jwt": is_jwt, "varied": is_varied, "basic": is_basic, "random": is_random, "password": is_password,
+    "bare-password": is_bare_password,
+}  # fmt: skip
 #: What a match may not begin with, at its beginning: Hyperscan ignores it unless it is said in another way.
 _NOT_BEFORE: Final = re.compile(rb"\A\(\?<!\[((?:[^\]\\]|\\.)+)\]\)")
 
 
+def _before(match: re.Match[bytes]) -> bytes:
+    """What stands before a match, as Hyperscan understands it: `(?<![a-z])` becomes `(?:^|[^a-z])`."""
+    members = match[1]
+    return b"(?:^|[" + (members[1:] if members.startswith(b"^") else b"^" + members) + b"])"
+
+
 def _rule(table: dict[str, Any], regex: bytes, keywords: list[str], longest: int, begins_word: bool = False) -> Rule:
-    after = table.get("unless_after")
+    after, near = table.get("unless_after"), table.get("near")
     accept = _Accept(
         entropy=table.get("entropy", 0.0),
         digits=table.get("digits", 0),
         check=_CHECKS[table.get("check", "")],
         unless_after=re.compile(b"(?:" + after.encode() + rb")\Z") if after else None,
         begins_word=begins_word,
+        near=re.compile(near.encode()) if near else None,
     )
     words = tuple(word.encode() for word in keywords)
-    trigger = table.get("trigger", "").encode() or shortest(_NOT_BEFORE.sub(rb"(?:^|[^\1])", regex)).replace(b"}+", b"}")
+    # Hyperscan knows no possessive repeats either.
+    plain = _NOT_BEFORE.sub(_before, regex).replace(b"}+", b"}")
+    trigger = table.get("trigger", "").encode() or shortest(plain)
     pattern = Pattern(table["id"], regex, words, table.get("before", 0), longest, accept, trigger)
     return Rule(table["id"], pattern, tuple(table.get("home", ())), table.get("weak", False))
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -9,26 +10,39 @@ from urllib.parse import unquote_to_bytes
 
 from mitmproxy import http
 
+from addons.views import Listener, Tree, View
+from addons.views.budget import printable
+
 #: How often percent-encoding is taken off: servers and the frameworks behind them do it once or twice.
 LAYERS: Final = 2
 #: Headers whose purpose is a credential for the host that is asked: not a leak unless a filter is told so.
 CREDENTIAL_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
+#: Values of at most so many bytes are remembered with what is inside them: clients send the same ones all the time.
+_SHORT: Final = 512
+#: What a value must have for other texts to be inside it: an escape, or a run of letters and digits as long as these.
+_ESCAPE: Final = re.compile(rb"\\\\|&#?\w+;|=[0-9A-F]{2}|=\?")
+_RUN: Final = re.compile(rb"[A-Za-z0-9+_-]{20,}")
+_HEX: Final = re.compile(rb"[0-9a-f]{40}")
 #: Stands between two pieces; no pattern has it, so nothing matches across them.
 _BORDER: Final = b"\0"
 
+#: The name of a header (empty for the URL), the steps to a text inside it, and that text.
+Piece = tuple[bytes, str, bytes]
+
 
 class Head:
-    """Pieces of text, each with the name of its header (empty for the URL), and all of them in one."""
+    """Pieces of text, and all of them in one."""
 
-    def __init__(self, pieces: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
-        self.text = _BORDER.join([piece for _, piece in pieces])
+        self.text = _BORDER.join([piece for _, _, piece in pieces])
 
     def where(self, offset: int) -> tuple[str, int]:
-        """Return `url` or `header:<name>` for an offset in the text, and the offset in that piece."""
-        for name, piece in self._pieces:
+        """Return `url` or `header:<name>`, with the steps inside it, for an offset in the text, and that in its piece.
+        """
+        for name, steps, piece in self._pieces:
             if offset <= len(piece):
-                return ("header:" + name.decode("latin-1") if name else "url"), offset
+                return ("header:" + name.decode("latin-1") if name else "url") + steps, offset
             offset -= len(piece) + len(_BORDER)
         raise IndexError(offset)
 
@@ -41,15 +55,82 @@ def head(request: http.Request, credentials: bool = False) -> Head:
 #: Two leak filters ask for the same request in turn.
 @lru_cache(2)
 def _head(path: bytes, fields: tuple[tuple[bytes, bytes], ...], credentials: bool) -> Head:
-    pieces = [(b"", path)]
+    return Head([*_read(b"", "", path), *_headers(fields, credentials)])
+
+
+#: A client's requests differ in little else than their path.
+@lru_cache(64)
+def _headers(fields: tuple[tuple[bytes, bytes], ...], credentials: bool) -> tuple[Piece, ...]:
+    pieces: list[Piece] = []
     for name, value in fields:
         lower = name.lower()
-        if credentials or lower not in CREDENTIAL_HEADERS:
-            pieces.append((lower, value))
-    pieces += [(name, view) for name, value in pieces if b"%" in value for view in unquoted(value)]
-    if credentials:
-        pieces += [(name, view) for name, value in pieces if name in CREDENTIAL_HEADERS for view in basic(value)]
-    return Head(pieces)
+        if lower not in CREDENTIAL_HEADERS:
+            pieces += _read(lower, "", value)
+        elif credentials:
+            pieces += [piece for steps, each in _credentials(lower, value) for piece in _read(lower, steps, each)]
+    return tuple(pieces)
+
+
+def _read(name: bytes, steps: str, value: bytes) -> list[Piece]:
+    """Return a value in all its readings."""
+    pieces = [(name, steps, value)]
+    if b"%" in value:
+        pieces += [(name, steps, view) for view in unquoted(value)]
+    return pieces + [(name, steps + more, text) for _, _, each in pieces for more, text in inside(each)]
+
+
+def _credentials(name: bytes, value: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the cookies one by one, or the value and what `Basic` hides, each with the step to it."""
+    if name != b"cookie":
+        yield "", value
+        for pair in basic(value):
+            yield " > basic", pair
+        return
+    for cookie in value.split(b";"):
+        key = cookie.strip().partition(b"=")[0]
+        yield f" > {printable(key.decode('latin-1'))}" if key else "", cookie.strip()
+
+
+def inside(value: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return the steps to each text inside a value, and that text: escapes undone, runs of base64 decoded."""
+    return _remembered(value) if len(value) <= _SHORT else _inside(value)
+
+
+def _inside(value: bytes) -> tuple[tuple[str, bytes], ...]:
+    runs = _RUN.findall(value)
+    if not any(not run.islower() or _HEX.search(run) for run in runs) and not _ESCAPE.search(value):
+        return ()
+    ear = _Ear()
+    tree = Tree(ear, "")
+    tree.feed(value)
+    tree.end()
+    return tuple((path, text.replace(_BORDER, b"\1")) for path, text in ear.texts.items())
+
+
+_remembered = lru_cache(1024)(_inside)
+
+
+class _Ear:
+    """Collects the texts that are found."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, bytes] = {}
+
+    def opened(self, view: View) -> Listener | None:
+        if view.parent is None:
+            return None
+        path = view.path
+        while path in self.texts:
+            path += "'"
+        self.texts[path] = b""
+
+        def hear(data: bytes) -> None:
+            self.texts[path] += data
+
+        return hear
+
+    def unscannable(self, view: View, reason: str) -> None:
+        """A header that holds no archive is the rule."""
 
 
 def unquoted(value: bytes) -> Iterator[bytes]:

@@ -197,9 +197,17 @@ def expression(pattern: str, case: bool) -> re.Pattern[str] | None:
     body = pattern[2 if host else int(start) : len(pattern) - end]
     if not body.strip("*"):
         return None
-    pieces = [re.escape(piece).replace(r"\^", r"(?:[^\w.%\x80-\U0010ffff-]|$)") for piece in body.split("*")]
+    if host and re.fullmatch(r"[\w.-]*\w", body):
+        body += "\0"      # `||name` ends where a label does: not in the middle of `name-of-another`
+    pieces = [_piece(piece) for piece in body.split("*")]
     first = (r"^[a-z][a-z0-9+.-]*://(?:[^/?#]*\.)?" if host else "^" if start else "") + pieces[0]
     if len(pieces) == 1:
         return re.compile(first + ("$" if end else ""), flags)
     last = f".*{pieces[-1]}$" if end else f"(?>.*?{pieces[-1]})"
     return re.compile(first + "".join(f"(?>.*?{piece})" for piece in pieces[1:-1]) + last, flags | re.DOTALL)
+
+
+def _piece(text: str) -> str:
+    """Return what stands between two asterisks as an expression; `^` is a separator or the end."""
+    separated = re.escape(text).replace(r"\^", r"(?:[^\w.%\x80-\U0010ffff-]|$)")
+    return separated.replace("\0", r"(?![\w%-])")

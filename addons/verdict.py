@@ -84,7 +84,8 @@ class ViewScanner(Protocol):
     """Hears all views of one message, made fresh for each.
 
     It may also have `unscannable(view, reason) -> Verdict | None`, told of each view that cannot be read, or not to its
-    end; without it, that is a failure and the rule's `on_error` speaks.
+    end; without it, that is a failure and the rule's `on_error` speaks.  And `leaving(place) -> Verdict | None`: all
+    views of so many bytes of the body have been heard, and they are about to leave.
     """
 
     def opened(self, view: "View") -> BodyScanner | None:

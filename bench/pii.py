@@ -73,9 +73,12 @@ def survey(folders: Iterable[Path], verbose: bool) -> None:
 
 
 def texts(size: int = 1 << 20) -> dict[str, bytes]:
-    dice = random.Random(7)
+    dice = random.Random(7)  # noqa: S311  # the same numbers each time
     digits = lambda n: str(dice.randrange(10 ** (n - 1), 10**n))  # noqa: E731
-    words = "the of lock gate water ship canal under policy report between every message number order street".split()
+    words = [
+        "the", "of", "lock", "gate", "water", "ship", "canal", "under", "policy", "report", "between", "every",
+        "message", "number", "order", "street",
+    ]  # fmt: skip
     prose = lambda: " ".join(dice.choice(words) for _ in range(12)) + ".\n"  # noqa: E731
     made: dict[str, Callable[[], str]] = {
         "prose": prose,
@@ -85,6 +88,7 @@ def texts(size: int = 1 << 20) -> dict[str, bytes]:
         "grouped digits": lambda: f"{digits(3)} {digits(3)} {digits(4)} {digits(2)}-{digits(2)} ",
         "dotted digits": lambda: f"{digits(3)}.{digits(3)}.{digits(1)}.{digits(2)} ",
         "words and digits": lambda: f"ssn {digits(9)} vat {digits(11)} passport ",
+        "words and zeros": lambda: "ssn 000000000 pesel 00000000000 ",
         "addresses": lambda: f"a{digits(4)}@b{digits(3)}.com ",
         "hexadecimal": lambda: dice.randbytes(16).hex() + " ",
         "plus and digits": lambda: f"+{digits(11)} ",
@@ -98,15 +102,15 @@ def speed(files: Iterable[Path]) -> None:
     for name, text in {**texts(), **given}.items():
         rates = []
         for each in (pii, secrets):
-            finder, hits, worst, start = each.scanner(), 0, 0.0, time.perf_counter()
+            finder, hits, worst, start = each.scanner(), 0, 0.0, time.process_time()
             for at in range(0, len(text), 16384):
-                begun = time.perf_counter()
+                begun = time.process_time()
                 hits += len(finder.feed(text[at : at + 16384]))
-                worst = max(worst, time.perf_counter() - begun)
+                worst = max(worst, time.process_time() - begun)
             hits += len(finder.feed(b""))
-            rates.append((len(text) / (time.perf_counter() - start) / 1e6, worst * 1e3, hits))
+            rates.append((len(text) / (time.process_time() - start) / 1e6, worst * 1e3, hits))
         (mine, worst, hits), (theirs, _, _) = rates
-        print(f"{name:24} {mine:8.1f} MB/s, {mine / theirs:5.2f} of Secrets, longest 16 KiB {worst:7.2f} ms, {hits} found")
+        print(f"{name:24} {mine:8.1f} MB/s, {mine / theirs:5.2f} of Secrets, 16 KiB in {worst:7.2f} ms, {hits} found")
 
 
 def main() -> None:

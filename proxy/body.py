@@ -1,15 +1,13 @@
 """One message body on its way: decoded under bounds, scanned as it streams, its last bytes held back.
 
-The scanners see every piece before it leaves, and so do the view scanners with all the views inside it.  What leaves is
-the body as it came; what is held back is counted in decoded bytes, since a compressed kilobyte can hold a megabyte of
-text.
+The scanners see every piece before it leaves, and the view scanners all views inside it.  What leaves is the body as it
+came; what is held back is counted in decoded bytes, since a compressed kilobyte can hold a megabyte of text.
 
 Theory of operation.  What is to be done with a piece is a generator (`Work`) that yields wherever it may stop: None, or
 what it has to wait for.  `feed` runs it for a `SLICE` of time.  If that does not do, `waits` is true, and `settle` must
 be awaited before anything else is fed; it lets others have their turn between slices.
 """
 
-import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -20,8 +18,9 @@ from addons.verdict import DONE, Action, BodyScanner
 from addons.views import Tree
 from proxy.chain import Decision, Rule, stepwise
 from proxy.deadline import Missed, limited
-from proxy.hearing import Ears, Viewers
+from proxy.hearing import Ears, Stopped, Viewers
 from proxy.holding import Held
+from proxy.turns import Turns
 
 #: Decoded bytes held back while scanners are listening.  A rule must have seen enough of a value to name it within
 #: HOLD - 4 bytes of its start; then at most the value's first 4 characters have left.
@@ -31,20 +30,18 @@ HOLD: Final = 4096
 MAX_HELD: Final = 64 * 1024
 MAX_PINNED: Final = 64 * 1024 * 1024
 #: Seconds of work on bodies until other connections have their turn.
-SLICE: Final = 0.0006
-#: Decoded bytes shown at once; less of what takes long to read, as a bomb does, but never less than GRAIN.
+SLICE: Final = 0.0005
+TURNS: Final = Turns()
+#: Decoded bytes shown at once: few at first, fewer of what takes long to read (a bomb), but never less than GRAIN.
 PIECE: Final = 16 * 1024
-GRAIN: Final = 64
+FIRST: Final = 512
+GRAIN: Final = 16
 #: Seconds of processor time to read one piece, without what the filters take of it.  Usual is a hundredth of a slice.
 READING: Final = 1.0
 
 type Scanners = list[tuple[Rule, BodyScanner]]
 #: Runs until it yields what must be awaited (it is sent the result), or None where it may stop for a while.
 type Work = Generator[Awaitable[object] | None, Any, None]
-
-
-class Stopped(BaseException):
-    """A decision ends the body, wherever in its views that was found."""
 
 
 class Body:
@@ -69,7 +66,7 @@ class Body:
         self._muted: frozenset[Rule] = frozenset()
         self._held = Held(exact=coding.strip().lower() in ("", "identity"))
         self._decoded = 0
-        self._grain = PIECE
+        self._grain = FIRST if viewers else PIECE
         self._stopped: Decision | None = None
         self._ears = Ears(viewers or [], self._said)
         self._plant: Callable[[], Tree] = lambda: Tree(self._ears, name, declared, file)
@@ -89,8 +86,7 @@ class Body:
         return self._held.size
 
     @property
-    def waits(self) -> bool:
-        """Is there something to be done or awaited yet?"""
+    def waits(self) -> bool:    # there is something left to be done, or awaited
         return self._work is not None
 
     def feed(self, raw: bytes) -> tuple[list[bytes], Decision | None]:
@@ -106,7 +102,7 @@ class Body:
         while self._work is not None:
             wait, self._wait = self._wait, None
             if wait is None:
-                await asyncio.sleep(0)
+                await TURNS.wait()
                 self._go(None)
             else:
                 self._go(await wait)
@@ -128,7 +124,8 @@ class Body:
 
     def _begin(self, work: Work) -> tuple[list[bytes], Decision | None]:
         self._work = work
-        self._go(None)
+        if not TURNS.taken:
+            self._go(None)
         return self.result()
 
     def _go(self, reply: object) -> None:
@@ -155,7 +152,7 @@ class Body:
                 if ended:
                     yield from self._next_message()
             except Unscannable as error:
-                self._unscannable(str(error))
+                yield from self._unscannable(str(error))
         self._held.add(raw, self._decoded)
         self._hold = 0 if ended or self.done else HOLD      # also of views: a decoder may keep some of what it took
         self._bound()
@@ -176,7 +173,7 @@ class Body:
                 yield from self._scan(b"")
                 yield from self._read(None)
             except Unscannable as error:
-                self._unscannable(str(error))
+                yield from self._unscannable(str(error))
         self._hold, self._tree = 0, None
 
     def _show(self, piece: bytes) -> Work:
@@ -208,20 +205,22 @@ class Body:
         """Show a part to the tree, or the end of the body; what its listeners and readers wait for is awaited."""
         if (tree := self._tree) is None:
             return
-        began = time.perf_counter()
+        began = time.thread_time()      # on a busy computer, any time would say little of what reading takes
         if part is not None:
             self._reads(tree.feed, part)
         elif not self._reads(tree.end):
             self._reads(tree.end)       # what cannot be read is still heard to its end
-        took = time.perf_counter() - began
-        if took > SLICE / 2:
+        took = time.thread_time() - began
+        if took > SLICE:
             self._grain = max(GRAIN, self._grain // 4)
-        elif self._grain < PIECE and took < SLICE / 8:
-            self._grain *= 2
+        elif took < SLICE / 4:
+            self._grain = min(PIECE, self._grain * 4 if took < SLICE / 16 else self._grain * 2)
         while self._ears.awaited or tree.waiting:
             yield from self._answers()
             if tree.waiting:
                 self._complain(tree, (yield self._settled(tree)))
+        if part is None:
+            self._ears.leaving(tree.clear)
 
     def _answers(self) -> Work:
         while self._ears.awaited:
@@ -243,9 +242,7 @@ class Body:
         """Wait for what readers have put off; return why that failed, or nothing."""
         try:
             await stepwise(READING, tree.settle())
-        except Stopped:
-            return ""
-        except (Missed, Exception) as error:
+        except (Missed, Stopped, Exception) as error:
             return _failure(error)
         return ""
 
@@ -271,10 +268,11 @@ class Body:
         if not self._ears.viewers:
             self._tree = None
 
-    def _unscannable(self, reason: str) -> None:
-        """The body cannot be read: each listening rule has an answer to that."""
+    def _unscannable(self, reason: str) -> Work:
+        """The body cannot be read, or no further: each listening rule has an answer to that, and to what was read."""
         for rule, _ in tuple(self._scanners):
             self._said(rule, rule.failure(f"unscannable body: {reason}"))
+        yield from self._read(None)
         if self._tree is not None:
             self._ears.unscannable(self._tree.root, reason)
         self._scanners, self._tree = [], None
@@ -287,11 +285,13 @@ class Body:
         return clear if self._tree is None else min(clear, self._before + self._tree.clear)
 
     def _bound(self) -> None:
-        """What is held back must not grow for ever."""
-        if self.held > MAX_HELD and (tree := self._tree) is not None:
-            limit = MAX_PINNED if tree.pinned else MAX_HELD
-            if self._held.older(self._clear()) > limit:
-                self._complain(tree, f"more than {limit >> 10} KiB of it would have to be held back")
+        """What is held back must not grow for ever; what is not gets its last word."""
+        if (tree := self._tree) is None:
+            return
+        limit = MAX_PINNED if tree.pinned else MAX_HELD
+        if self.held > limit and self._held.older(self._clear()) > limit:
+            self._complain(tree, f"more than {limit >> 10} KiB of it would have to be held back")
+        self._ears.leaving(tree.clear)
 
 
 def _failure(error: BaseException) -> str:

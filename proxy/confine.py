@@ -32,7 +32,7 @@ ACCOUNT = "lockgate"
 #: What the worker imports of ours.
 PACKAGES = ("addons", "certs", "proxy", "redirector")
 #: What a state folder has in it, if anything.  A folder without is someone else's, and not to be given away.
-OURS = {"ca", "events.db", "pins"}
+OURS = {"ca", "events.db", "pins", "filter-state"}
 
 
 class ConfineError(ValueError):

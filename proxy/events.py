@@ -128,7 +128,7 @@ def http_part(request: http.Request, response: http.Response | None, host: str, 
               sent: int | None = None, received: int | None = None) -> Http:
     """Take from a request what its event tells, masked where a finding lies; `sent` and `received` are bytes."""
     agent = request.headers.get("user-agent", "")
-    if any(finding.where == "header:user-agent" for finding in findings):
+    if any(finding.where.startswith("header:user-agent") for finding in findings):
         agent = agent[:SAMPLE] + "…"
     return Http(
         hostname=host,
@@ -143,12 +143,21 @@ def http_part(request: http.Request, response: http.Response | None, host: str, 
     )
 
 
+def _found(finding: Finding) -> dict[str, Any]:
+    found = dataclasses.asdict(finding)
+    del found["mark"]       # of the value: no business of a log
+    return found
+
+
 def mask_url(path: bytes, findings: Iterable[Finding]) -> str:
     """Return path and query with every finding's value masked, as often and however encoded it is there.
 
     A finding's offsets belong to one of the readings that were scanned: the path as it is, or with percent-encoding
-    taken off once or twice. The one that shows its sample is it; if none does, nothing of the path is shown.
+    taken off once or twice. The one that shows its sample is it; if none does, or the value is inside another
+    encoding, nothing of the path is shown.
     """
+    if any(finding.where.startswith("url >") for finding in findings):
+        return "…"
     findings = [finding for finding in findings if finding.where == "url"]
     if not findings:
         return path.decode("latin-1")
@@ -251,7 +260,7 @@ def _event(kind: Literal["tls", "tcp", "http"], conn: Connection, outcome: Outco
         "lockgate": _filled(outcome),
     }
     if outcome.findings:
-        event["lockgate"]["findings"] = [dataclasses.asdict(finding) for finding in outcome.findings]
+        event["lockgate"]["findings"] = [_found(finding) for finding in outcome.findings]
     if conn.tls:
         tls = {"sni": conn.host, "alpn": list(conn.alpn), "ja4": conn.ja4, "ja3": conn.ja3 and {"hash": conn.ja3}}
         hidden = {"sni_absent": conn.unnamed, "ech": conn.ech}

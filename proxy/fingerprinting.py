@@ -223,13 +223,14 @@ _LAST: Final = ("bauer", "costa", "fischer", "jensen", "keller", "moreau", "nova
 def canary(arguments: argparse.Namespace) -> int:
     """A fresh canary token, for the filter canary.Canary: put it where nobody has a reason to take it from.
 
-    Kinds: aws (a key pair as AWS has them, of no account), token, and below --domain, a name of yours: email, host, url.
+    Kinds: aws (a key pair as AWS has them, of no account), token, and below --domain, which is yours: email, host, url.
     The value is printed with a policy rule that knows it.
 
     example:
       lockgate canary new --kind aws
       lockgate canary new --kind email --domain example.com --json
     """
+    assert arguments.action == "new"
     value, shown = _CANARIES[arguments.kind](arguments.domain)
     note = f"{arguments.kind}, {time.strftime('%Y-%m-%d')}"
     rule = f"- {{id: canary, use: canary.Canary, with: {{values: [{json.dumps(f'{value} # {note}')}]}}}}"

@@ -17,6 +17,10 @@ MOST_UNSCANNABLE: Final = 20
 type Viewers = list[tuple[Rule, Any]]
 
 
+class Stopped(BaseException):
+    """A decision ends the body, wherever in its views that was found."""
+
+
 def unscannable(rule: Rule, viewer: Any, view: View, reason: str) -> object:
     """What a rule says of a view that it cannot read: its view scanner, if that has an opinion on it, or `on_error`."""
     if callable(answer := getattr(viewer, "unscannable", None)):
@@ -36,7 +40,7 @@ class Ear:
 
 
 class Ears:
-    """All rules at one tree; `said` gets what they answer, and may raise to end it all."""
+    """All rules at one tree; `said` gets what they answer, and may raise `Stopped`."""
 
     def __init__(self, viewers: Viewers, said: Callable[[Rule, object], None]) -> None:
         self.viewers = viewers
@@ -75,6 +79,12 @@ class Ears:
                 if count > MOST_UNSCANNABLE:
                     continue
             self._said(rule, decision)
+
+    def leaving(self, place: int) -> None:
+        """So many bytes of the body are about to leave: the last moment to say something about them."""
+        for rule, viewer in tuple(self.viewers):
+            if callable(hook := getattr(viewer, "leaving", None)) and (said := rule.guarded(hook, place)) is not None:
+                self._said(rule, said)
 
     def answered(self, ear: Ear, result: object) -> None:
         """What was awaited is there: go on with what came meanwhile."""

@@ -59,8 +59,8 @@ def next_layer(session: Session, nextlayer: layer.NextLayer) -> None:
     elif http_negotiated or (is_http := looks_like_http(data)):
         nextlayer.layer = Http(context, session)
     elif context.client.alpn or nextlayer.data_server() or is_http is False:
-        if name := by_bytes(data, nextlayer.data_server()):
-            label(session.connection, f"protocol:{name}")
+        spoken = by_bytes(data, nextlayer.data_server()) or ("tls" if session.connection.tls else "tcp")
+        label(session.connection, f"protocol:{spoken}")
         nextlayer.layer = Relay(context, session) if session.relays else Refused(context, session, "not HTTP")
     session.settled = nextlayer.layer is not None
 

@@ -15,7 +15,7 @@ def quotas(arguments: argparse.Namespace) -> int:
       lockgate quotas
       lockgate quotas --json
     """
-    folder = state(arguments) / "filters" / "quotas"
+    folder = state(arguments) / "filter-state" / "quotas"
     if not (folder / usage.FILE).exists():
         if not arguments.json:
             print("no quota has been used yet")

@@ -143,8 +143,16 @@ class Stream(RefusingStream):
             yield from self.refuse()
             return
         self._frame()
-        self.head_given = True
-        yield from super().start_response_stream()
+        assert self.flow.response is not None
+        if self.transfer.download is not None and self.flow.response.headers.get("content-length", "0") != "0":
+            self.server_state = self.state_stream_response_body     # what its first bytes refuse gets words, not a cut
+        else:       # who streams without a length may wait for our client's next word
+            yield from self._give_head()
+
+    def _give_head(self) -> Commands:
+        if not self.head_given:
+            self.head_given = True
+            yield from super().start_response_stream()
 
     def _frame(self) -> None:
         """Where only the end of the connection would end the body, chunks do: a cut must not look like the end."""
@@ -165,8 +173,10 @@ class Stream(RefusingStream):
         if body is not None:
             chunks, stop = yield from shown(body, None if ended else chunks[0])
             if stop:
-                yield from self.cut(stop.reason)
+                yield from (self.cut(stop.reason) if self.head_given else self.refuse())
                 return
+        if chunks or ended:
+            yield from self._give_head()
         for chunk in chunks:
             transfer.received += len(chunk)
             yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
@@ -199,6 +209,7 @@ class Stream(RefusingStream):
             return
         data = _released(self.response_body_buf, transfer.download)
         yield from self.start_response_stream()
+        yield from self._give_head()
         yield SendHttp(ResponseData(self.stream_id, data), self.context.client)
 
     def send_response(self, already_streamed: bool = False) -> Commands:

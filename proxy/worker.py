@@ -75,7 +75,7 @@ class Worker:
         self.state = Path(config.state)
         self.policy_path = Path(config.policy) if config.policy else None
         self.own: set[Address] = set()
-        keeping.use(self.state / "filters")
+        keeping.use(self.state / "filter-state")
         self.rules = self._build()
         self.watch = Watch(self.policy_path, self.rules)
         self.stopping = asyncio.Event()

@@ -18,6 +18,7 @@ _MARKS: Final = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-
 _SINGLE: Final = re.compile(r"iso8859|latin|cp125\d|koi8|mac-|cp(?:437|850|852|855|858|860|862|866)|tis-620")
 #: Charsets of several bytes, and UTF-7.
 _SEVERAL: Final = re.compile(r"shift_jis|cp932|euc|gb|big5|iso2022|hz|cp949|johab|utf-7|utf-16|utf-32")
+_CONTROL: Final = bytes((*range(9), *range(0x0E, 0x20), *range(0x7F, 0xA0)))
 #: Bytes that tell a charset by their zeros.
 _FEW: Final = 8
 
@@ -51,11 +52,16 @@ def shown_charset(head: bytes) -> str:
     if zeros[0] == zeros[1] == quarter and not zeros[3]:
         return "utf-32-be"
     even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
-    if odd > quarter and even * 10 <= odd:
+    if odd > quarter and even * 10 <= odd and _is_text(head[::2]):
         return "utf-16-le"
-    if even > quarter and odd * 10 <= even:
+    if even > quarter and odd * 10 <= even and _is_text(head[1::2]):
         return "utf-16-be"
     return ""
+
+
+def _is_text(head: bytes) -> bool:
+    """True if hardly a byte is no character: else it is data with strings in it, and those are at any place."""
+    return len(head) - len(head.translate(None, _CONTROL)) <= len(head) // 16
 
 
 class Charset:
@@ -112,6 +118,19 @@ _PAIRS: Final = rb"(?:\0{1,7}[\t\n\r -~])"
 _LONG: Final = 1024
 #: The beginning of a string that is too short yet.
 _PART: Final = 48
+_BEGINNING: Final = re.compile(_PAIRS + rb"{0,5}\0{0,7}\Z")
+_CLASSES: Final = bytes(ord("0") if c == 0 else ord("x") if 32 <= c < 127 or c in b"\t\n\r" else 32 for c in range(256))
+
+
+def _wide(text: bytes) -> bool:
+    """True if strings may be here; a regular expression alone would take its time with zeros."""
+    classes = text.translate(_CLASSES)
+    return any((b"0" * zeros + b"x") * 3 in classes for zeros in (1, 3, 7))
+
+
+def _without_beginning(text: bytes) -> bytes:
+    begun = _BEGINNING.search(text, max(0, len(text) - _PART))
+    return text[: begun.start()] if begun else text
 
 
 class WideStrings(Unwriter):
@@ -124,24 +143,22 @@ class WideStrings(Unwriter):
     step = "wide"
     _form = re.compile(b"(" + _PAIRS + b"{6,})")
     _more = re.compile(_PAIRS + b"+")
-    _part = re.compile(_PAIRS + rb"{0,5}\0{0,7}\Z")
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._within = False
 
     def parts(self, text: bytes, last: bool) -> list[bytes]:
-        if 0 not in text:
+        if 0 not in text or not (self._within or _wide(text)):
             self._within = False
-            return [text]
+            return [text] if last else [_without_beginning(text)]
         head: list[bytes] = []
         if self._within and (more := self._more.match(text)):
             head, text = [b"", more[0]], text[more.end() :]
         parts = head + self._form.split(text)
         within, self._within = self._within, False
         if not last:
-            if begun := self._part.search(parts[-1], max(0, len(parts[-1]) - _PART)):
-                parts[-1] = parts[-1][: begun.start()]
+            parts[-1] = _without_beginning(parts[-1])
             if len(parts) > 1 and not parts[-1]:
                 if len(parts[-2]) < _LONG:
                     self._within = within and len(parts) == 3

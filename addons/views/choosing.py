@@ -48,6 +48,7 @@ BY_KIND: Final[dict[str, Make]] = {
 #: Kinds whose bytes are no text, and hold none that matters: they are heard as they are.
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "application/wasm", "application/elf", "application/mach-o",
                 "application/java-class", "application/pe")
+PRINTABLE: Final = bytes((*range(0x20, 0x7F), *b"\t\r\n"))
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -65,6 +66,8 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
     if known(view):
         return [DECLARED[media_type(view)](view), *llm_views.readers(view, head)], False
+    if view.declared == llm_views.PLAIN:
+        return [], True
     for start, make in DECLARED_AS.items():
         if media_type(view).startswith(start):
             return [make(view)], True
@@ -81,7 +84,9 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
 def texts(view: View, head: bytes) -> list[Reader]:
     """Return the readers of texts, and of what may hold some."""
     form = view.kind == "application/form" or media_type(view) == FORM
-    readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view), Quoted(view)]
+    readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view)]
+    if len(head.translate(None, PRINTABLE)) <= len(head) // 2:     # what it writes is printable
+        readers.append(Quoted(view))
     if view.text_depth < MAX_TEXT_DEPTH and (charset := shown_charset(head) or declared_charset(view.declared)):
         readers.append(charset_reader(view, charset))
     else:

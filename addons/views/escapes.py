@@ -16,15 +16,15 @@ from addons.views.tree import View
 
 _HEX: Final = rb"[0-9A-Fa-f]"
 #: What C, JavaScript, JSON, Python and shells write with a backslash (RFC 8259, 7; ECMA-262, 12.9.4).
-_SLASHED: Final = (rb"\\(?:u[dD][89abAB]H{2}\\u[dD][c-fC-F]H{2}|uH{4}|u\{H{1,6}\}|xH{2}|U000[01]H{4}"
-                   rb"|[0-3][0-7]{2}|[\"'\\/bfnrtv0]|\r?\n)")
+_SLASHED: Final = (rb"\\(?:[\"'\\/bfnrtv]|u[dD][89abAB]H{2}\\u[dD][c-fC-F]H{2}|uH{4}|u\{H{1,6}\}|xH{2}|U000[01]H{4}"
+                   rb"|[0-3][0-7]{2}|0|\r?\n)")
 #: RFC 3986, 2.1, and what JavaScript's escape() writes.
 _PERCENT: Final = rb"%(?:H{2}|uH{4})"
 #: HTML, 13.5 "Named character references", of which the longest has 33 characters; XML's are among them.
 _ENTITY: Final = rb"&(?:#(?:[0-9]{1,7}+|[xX]H{1,6}+)(?:;|(?!\]\]))|[A-Za-z][A-Za-z0-9]{1,31};)"
 #: Where a text goes on in another section (XML 1.0, 2.7).
 _CDATA: Final = rb"\]\]><!\[CDATA\["
-_PLUS: Final = rb"\+"
+_PLUS: Final = rb"\+{1,64}"
 #: The beginnings of these at the end of a text.
 _PART: Final = re.compile((rb"\\[^\\]{0,11}\Z|%(?:u?H{0,4})?\Z|&(?:#?[0-9A-Za-z]{0,32})?\Z"
                            rb"|\](?:\](?:>(?:<(?:!(?:\[C?D?A?T?A?)?)?)?)?)?\Z").replace(b"H", _HEX))
@@ -46,7 +46,7 @@ class _Values(dict[bytes, bytes]):
 
     def __missing__(self, written: bytes) -> bytes:
         value = _value(written)
-        if len(self) < _KEPT:
+        if len(self) < _KEPT and len(written) < _LONGEST:
             self[written] = value
         return value
 
@@ -59,7 +59,7 @@ def _value(written: bytes) -> bytes:
         return _entity(rest.rstrip(b";").decode(), written)
     if first == b"\\":
         return _slashed(rest)
-    return b" " if first == b"+" else b""
+    return b" " * len(written) if first == b"+" else b""
 
 
 def _slashed(rest: bytes) -> bytes:
@@ -96,7 +96,7 @@ _VALUES: Final = _Values()
 def _test(form: bytes) -> Callable[[bytes], object]:
     """Return what says whether a form occurs in a text."""
     if form in (_CDATA, _PLUS):
-        return methodcaller("__contains__", form.replace(b"\\", b""))
+        return methodcaller("__contains__", b"+" if form == _PLUS else form.replace(b"\\", b""))
     return re.compile(form).search
 
 

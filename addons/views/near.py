@@ -12,6 +12,8 @@ from addons.views.tree import BORDER, HOLD, View
 
 #: Bytes before and behind what is written otherwise; what proximity rules look at.
 NEAR: Final = 1024
+#: The same in binary data, of which much looks like escapes by chance.
+NEAR_DATA: Final = 128
 #: After so many bytes in which nothing is written otherwise, what was told is to be judged: what is held back until
 #: then is this much.  Each time costs HOLD bytes of padding.
 LAG: Final = 16 * 1024
@@ -22,10 +24,13 @@ MAX_TEXT_DEPTH: Final = 5
 
 
 class Excerpt:
-    """The view of what is told out of a text; opened when first something is."""
+    """The view of what is told out of a text; opened when first something is.
 
-    def __init__(self, view: View, step: str) -> None:
-        self._view, self._step = view, step
+    With `whole`, what is told at once is a text of its own, and the first says what the view is.
+    """
+
+    def __init__(self, view: View, step: str, whole: bool = False) -> None:
+        self._view, self._step, self._whole = view, step, whole
         self._out: View | None = None
         self._since = self._told = 0            # places in the view from which and until which is told
         self._pieces: list[bytes] = []
@@ -40,6 +45,11 @@ class Excerpt:
             if self._view.text_depth >= MAX_TEXT_DEPTH:
                 raise Unscannable(f"it is wrapped more than {MAX_TEXT_DEPTH} times")
             self._out = self._view.inside(self._step, transform=True, since=since)
+            if self._whole:
+                self._out.feed(data, since)
+                self._out.begin()
+                self._told = until
+                return
         elif since > self._told:
             if since >= self._told + LAG:
                 self.pause()
@@ -117,6 +127,7 @@ class Unwriter(TextReader):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._out = Excerpt(view, self.step)
+        self._near = NEAR_DATA if view.kind == "data" else NEAR
         self._end = -NEAR           # where the last that was written otherwise ended
         self._before = b""          # the last of what is not told
 
@@ -134,26 +145,28 @@ class Unwriter(TextReader):
         taken = sum(map(len, parts))
         written = parts[1::2]
         values = self.values(written)
-        if any(map(eq, values, written)):
+        if b"&" in text and any(map(eq, values, written)):      # only names of characters can be unknown
             parts, values = _without_vain(parts, values)
             written = parts[1::2]
         if len(parts) == 1:
             self._plain(parts[0], self.at)
         else:
             parts[1::2] = values
-            self._tell(parts, written)
+            self._tell(parts, written, self.at + taken - len(parts[-1]))
         return taken
 
-    def _tell(self, parts: list[bytes], written: list[bytes]) -> None:
-        """Tell parts, in which values stand in place of what is written."""
+    def _tell(self, parts: list[bytes], written: list[bytes], end: int) -> None:
+        """Tell parts, in which values stand in place of what is written; the last begins at `end`."""
         place, start = self.at, 0
         # Almost always it is one block: what is far apart is rare.
-        for i in range(2, len(parts) - 1, 2):
-            if len(parts[i]) > 2 * NEAR:
-                place = self._block(parts[start:i], written[start // 2 : i // 2], place)
-                start = i
-        place = self._block(parts[start:-1], written[start // 2 :], place)
-        self._plain(parts[-1], place)
+        if max(map(len, parts[2:-1:2]), default=0) > 2 * self._near:
+            for i in range(2, len(parts) - 1, 2):
+                if len(parts[i]) > 2 * self._near:
+                    stop = place + sum(map(len, parts[start:i:2])) + sum(map(len, written[start // 2 : i // 2]))
+                    self._block(parts[start:i], place, stop)
+                    place, start = stop, i
+        self._block(parts[start:-1], place, end)
+        self._plain(parts[-1], end)
 
     def pause(self) -> None:
         super().pause()
@@ -163,25 +176,24 @@ class Unwriter(TextReader):
         super().end()
         self._out.end()
 
-    def _block(self, parts: list[bytes], written: list[bytes], place: int) -> int:
-        """Tell parts, of which the first stands for itself and may be long; return the place behind them."""
+    def _block(self, parts: list[bytes], place: int, end: int) -> None:
+        """Tell parts, of which the first stands for itself and may be long, from one place to another."""
         self._plain(parts[0], place)
         place += len(parts[0])
-        self._end = place + sum(map(len, parts[2::2])) + sum(map(len, written))
-        self._out.tell(self._before + b"".join(parts[1:]), place - len(self._before), self._end)
+        self._end = end
+        self._out.tell(self._before + b"".join(parts[1:]), place - len(self._before), end)
         self._before = b""
-        return self._end
 
     def _plain(self, text: bytes, place: int) -> None:
         """Tell what is near the last, and remember the end of the rest."""
-        if place < self._end + NEAR and text:
-            near = text[: self._end + NEAR - place]
+        if place < self._end + self._near and text:
+            near = text[: self._end + self._near - place]
             self._out.tell(near, place, place + len(near))
             text, place = text[len(near) :], place + len(near)
-        if len(text) >= NEAR:
-            self._before = text[-NEAR:]
+        if len(text) >= self._near:
+            self._before = text[-self._near:]
         elif text:
-            self._before = (self._before + text)[-NEAR:]
+            self._before = (self._before + text)[-self._near:]
         self._out.passed(place + len(text))
 
 

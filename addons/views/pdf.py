@@ -10,12 +10,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
 from typing import Final
 
 from addons.decode import Unscannable
 from addons.views.pdfworker import MAX_ANSWER
-from addons.views.tree import View
+from addons.views.tree import STEP, View
 
 #: Bytes of one document, and of all that are being collected; beyond them a document is unscannable.
 MAX_DOCUMENT: Final = 32 * 1024 * 1024
@@ -190,7 +190,7 @@ class Pdf:
         self._view.tree.later(self._view, Reading(b"".join(self._kept.pieces)), self._show)
         self._kept.pieces.clear()
 
-    def _show(self, result: object) -> None:
+    def _show(self, result: object) -> Iterator[None]:
         self._kept.clear()
         pages, name = itertools.count(1), ""
         page = 0
@@ -202,19 +202,21 @@ class Pdf:
             elif kind == b"n":
                 name = content.decode("utf-8", "replace")
             elif kind == b"a":
-                self._open(f"file:{name}", content, name)
+                yield from self._open(f"file:{name}", content, name)
             elif kind == b"t":
                 page = next(pages)
-                self._open(f"page[{page}]", content)
+                yield from self._open(f"page[{page}]", content)
             elif kind == b"f":
-                self._open(f"notes[{page}]", content)
+                yield from self._open(f"notes[{page}]", content)
             elif kind == b"m":
-                self._open("metadata", content)
+                yield from self._open("metadata", content)
 
-    def _open(self, step: str, content: bytes, name: str = "") -> None:
+    def _open(self, step: str, content: bytes, name: str = "") -> Iterator[None]:
         view = self._view.inside(step, name=name)
         try:
-            view.feed(content)
+            for at in range(0, len(content), STEP):
+                view.feed(content[at : at + STEP])
+                yield
         finally:
             view.end()
 

@@ -7,12 +7,32 @@ group, which also shows where it begins; containers have their first bytes.  Wha
 what is long is decoded as it comes, whatever it is.
 """
 
-import base64
-import binascii
 import re
 from typing import Final
 
-from addons.sniff import SIGNATURES
+from addons.views.alphabets import (
+    ALNUM,
+    ANYTHING,
+    CONTAINER,
+    DIGITS32,
+    HEX,
+    HEX_MAGIC,
+    HEX_TEXT,
+    HEXES,
+    MAGIC,
+    NOT_32,
+    NOT_HEX,
+    TEXT32,
+    UNPRINTABLE,
+    decoded,
+    is_text,
+    narrow,
+    sense,
+    unbase32,
+    unhex,
+    whole,
+    zeros_from,
+)
 from addons.views.near import Excerpt, TextReader
 from addons.views.tree import View
 
@@ -20,108 +40,20 @@ from addons.views.tree import View
 SHORT: Final = 14
 #: The same in hexadecimal digits: 11 bytes are a social security number.
 SHORT_HEX: Final = 22
-#: At least one of so many bytes is 0 where UTF-16 is somewhere.
-ZEROS: Final = 12
-#: A run of so many characters is no name: it is decoded whatever it holds.
-ANYTHING: Final = 256
+#: Base64 of text in another language than English: there is more that looks like it.
+OTHER: Final = 20
 #: A run that is still going on after so many characters is decoded as it comes.
 LONG: Final = 2048
 #: Characters of a group that may still be there when the next come, with the break of a line.
 BACK: Final = 16
 #: Characters of a line before a break that a run may go on over: mail has 76, PEM 64 (RFC 2045, 6.8; RFC 7468).
 LINE: Final = 32
-#: Base64 of the smallest container that holds anything: gzip of a few words.
-CONTAINER: Final = 40
 
-_ALNUM: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_CLASSES: Final = bytes(ord("x") if c in _ALNUM else ord("y") if c in b"+/-_" else ord(" ") for c in range(256))
+_CLASSES: Final = bytes(ord("x") if c in ALNUM else ord("y") if c in b"+/-_" else ord(" ") for c in range(256))
 _CORE: Final = b"x" * SHORT
-_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _BREAKS: Final = b"\r\n \t"
 _BREAK: Final = re.compile(rb"\r?\n[ \t]?(?=[A-Za-z0-9+/_-])")
 _BREAK_PART: Final = re.compile(rb"\r?(?:\n[ \t]?)?\Z")
-_ANY: Final = rb"[A-Za-z0-9+/_-]"
-#: Three bytes of ASCII text: of the first the upper six bits, the lower two and the upper four of the second ...
-_GROUP: Final = rb"[CDI-Za-f][AC-HQS-Xgi-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589]" + _ANY
-#: Five bytes of ASCII text in base32.
-_GROUP32: Final = rb"[E-P][ABEFIJMNQRUVYZ45][A-Z2-7][C-HS-X][ACEGIKMOQSUWY246][I-Z2-7][BCDJKLRSTZ23][A-Z2-7]"
-_TEXT: Final = re.compile(_GROUP * 3)
-_MUCH_TEXT: Final = re.compile(_GROUP * 6)
-_TEXT32: Final = re.compile(_GROUP32 * 2)
-#: A byte of ASCII text in hexadecimal, often enough to be no hash.
-_HEX_TEXT: Final = re.compile(rb"(?:[2-7][0-9a-fA-F]){11}")
-_HEX: Final = b"0123456789abcdefABCDEF"
-_HEXES: Final = re.compile(rb"[0-9a-fA-F]+")
-_DIGITS32: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_NOT_32: Final = b"abcdefghijklmnopqrstuvwxyz0189+/-_"
-_NOT_HEX: Final = b"GHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz+/-_"
-_UNPRINTABLE: Final = bytes(c for c in range(0x20) if c not in b"\t\n\r") + b"\x7f"
-
-
-def _magics() -> list[bytes]:
-    """Return the first bytes of what holds something."""
-    kinds = ("application/", "text/pem")
-    return [magic for kind, at, magic in SIGNATURES if not at and kind.startswith(kinds) and len(magic) > 1]
-
-
-#: What of these fills characters.
-_MAGIC: Final = re.compile(b"|".join(re.escape(base64.b64encode(m)[: len(m) * 8 // 6]) for m in _magics()))
-_HEX_MAGIC: Final = re.compile(b"(?i)" + b"|".join(m.hex().encode() for m in _magics() if len(m) > 2))
-
-
-def decoded(run: bytes) -> bytes:
-    """Decode base64 in either alphabet, without padding or with a character too many."""
-    run = run[: len(run) - (len(run) % 4 == 1)].translate(_TO_STANDARD)
-    return binascii.a2b_base64(run + b"==="[: -len(run) % 4])
-
-
-def unbase32(run: bytes) -> bytes:
-    """Decode base32 without padding."""
-    run = run[: len(run) - {1: 1, 3: 1, 6: 1}.get(len(run) % 8, 0)]
-    return base64.b32decode(run + b"=" * (-len(run) % 8))
-
-
-def unhex(run: bytes) -> bytes:
-    """Decode hexadecimal digits; one too many is left out."""
-    return binascii.a2b_hex(run[: len(run) & ~1])
-
-
-def _whole(digits: re.Pattern[bytes], run: bytes, at: int) -> bytes:
-    """Return the digits of a kind from a place on."""
-    match = digits.match(run, at)
-    return match[0] if match else b""
-
-
-def sense(run: bytes) -> int:
-    """Return where in a run base64 of ASCII text begins, -1 if it holds none.  What begins where the run does is more
-    likely than what does not: in a long run of anything, a few groups look like text at some place."""
-    found = -1
-    for text in _TEXT.finditer(run):
-        at = text.start()
-        if at % 4 == 0 or _MUCH_TEXT.match(run, at):
-            return at
-        if found < 0 and len(run) < CONTAINER:
-            found = at
-    return found
-
-
-def zeros_from(run: bytes) -> int:
-    """Return which of the first four characters base64 of something with UTF-16 begins at, -1 if it is nothing such."""
-    if run.count(b"A") < len(run) // ZEROS:
-        return -1
-    zeros = [decoded(run[at:]).count(0) for at in range(4)]
-    return zeros.index(max(zeros)) if max(zeros) >= len(run) * 3 // 4 // ZEROS else -1
-
-
-def narrow(value: bytes) -> bytes:
-    """Return what is UTF-16 or UTF-32, of either order, without its zeros; nothing if it is neither."""
-    text = value.translate(None, b"\0")
-    if len(text) > len(value) * 2 // 3:
-        return b""
-    if len(text) < len(value) * 2 // 5 or (text.isascii() and text.translate(None, _UNPRINTABLE) == text):
-        return text
-    little = value[1::2].count(0) >= value[::2].count(0)
-    return value.decode("utf-16-le" if little else "utf-16-be", "replace").encode("utf-8", "replace")
 
 
 class Runs(TextReader):
@@ -129,7 +61,7 @@ class Runs(TextReader):
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        self._text = {step: Excerpt(view, step) for step in ("base64", "base32", "hex")}
+        self._text = {step: Excerpt(view, step, whole=True) for step in ("base64", "base32", "hex")}
         self._long: _Long | None = None
 
     def read(self, text: bytes, last: bool) -> int:
@@ -154,8 +86,10 @@ class Runs(TextReader):
                 if self._long is not None:
                     return self._passed(start)
             else:
-                self._judge(text[begin:end], self.at + begin, self.at + end)
-                start = end
+                run, start = text[begin:end], end
+                # A word or a number: some letter of the base64 of any text is a capital, and too short for the others.
+                if end - begin >= SHORT_HEX or not (run.islower() or run.isdigit()):
+                    self._judge(run, self.at + begin, self.at + end)
         if last:
             return self._passed(len(text))
         return self._passed(max(start, classes.rfind(b" ") + 1, len(text) - LONG))
@@ -192,24 +126,24 @@ class Runs(TextReader):
         """Tell what a whole run stands for, if it makes sense.  Names and hashes must get through here fast."""
         if len(run) >= CONTAINER:
             run = run.translate(None, _BREAKS)
-            if _MAGIC.match(run):
+            if MAGIC.match(run):
                 self._open(decoded(run), start)
                 return
-        if not run.translate(None, _HEX) or run[:2] in (b"0x", b"0X"):
+        if not run.translate(None, HEX) or run[:2] in (b"0x", b"0X"):
             self._judge_hex(run[2:] if run[1] in b"xX" else run, start, end)
-        elif run.islower() or (not run.translate(None, _DIGITS32) and self._is_base32(run, start, end)):
+        elif run.islower() or (not run.translate(None, DIGITS32) and self._is_base32(run, start, end)):
             return      # some letter of the base64 of any text is a capital
         elif (at := zeros_from(run)) >= 0 and ((value := narrow(decoded(run[at:]))) or len(run) >= ANYTHING):
             self._text["base64"].tell(value or decoded(run[at:]), start, end)
         elif (at := sense(run)) >= 0:
             value = decoded(run if at % 4 == 0 else run[at:])
-            if len(run) >= 2 * SHORT or value.translate(None, _UNPRINTABLE) == value:
+            if len(run) >= 2 * SHORT or value.translate(None, UNPRINTABLE) == value:
                 self._text["base64"].tell(value, start, end)
-        elif len(run) >= ANYTHING:
+        elif len(run) >= ANYTHING or (len(run) >= OTHER and not run.isalpha() and is_text(decoded(run))):
             self._text["base64"].tell(decoded(run), start, end)
 
     def _is_base32(self, run: bytes, start: int, end: int) -> bool:
-        text = _TEXT32.search(run)
+        text = TEXT32.search(run)
         if text is None and len(run) < CONTAINER:
             return False
         value = unbase32(run[text.start() :] if text and text.start() % 8 else run)
@@ -220,7 +154,7 @@ class Runs(TextReader):
         if len(run) < SHORT_HEX:
             return
         at = 0
-        if _HEX_MAGIC.match(run) and len(run) >= CONTAINER:
+        if HEX_MAGIC.match(run) and len(run) >= CONTAINER:
             self._open(unhex(run), start, "hex")
         elif run.count(b"00") >= len(run) // 8 and (value := narrow(unhex(run))):
             self._text["hex"].tell(value, start, end)
@@ -228,10 +162,10 @@ class Runs(TextReader):
             # Of a text, every other digit is 2 to 7.
             if run[:-1:2].translate(None, b"234567"):
                 at = -1 if run[1:-1:2].translate(None, b"234567") else 1
-            if at < 0 and len(run) >= 2 * CONTAINER and (text := _HEX_TEXT.search(run)):
+            if at < 0 and len(run) >= 2 * CONTAINER and (text := HEX_TEXT.search(run)):
                 at = text.start()
             if at >= 0 or len(run) >= ANYTHING:
-                self._text["hex"].tell(unhex(_whole(_HEXES, run, max(0, at))), start, end)
+                self._text["hex"].tell(unhex(whole(HEXES, run, max(0, at))), start, end)
 
     def _open(self, value: bytes, start: int, step: str = "base64") -> None:
         """Give a value a view of its own: first bytes tell what it is."""
@@ -272,13 +206,13 @@ class _Long:
         head = head[:LONG].translate(None, _BREAKS)
         self._skip, self._left = 2 * (head[:2] in (b"0x", b"0X")), b""
         head = head[self._skip :]
-        if not head.translate(None, _HEX):
-            step, self._others, self._decode, self._group = "hex", _NOT_HEX, unhex, 2
-        elif not head.translate(None, _DIGITS32):
-            step, self._others, self._decode, self._group = "base32", _NOT_32, unbase32, 8
+        if not head.translate(None, HEX):
+            step, self._others, self._decode, self._group = "hex", NOT_HEX, unhex, 2
+        elif not head.translate(None, DIGITS32):
+            step, self._others, self._decode, self._group = "base32", NOT_32, unbase32, 8
         else:
             step, self._others, self._decode, self._group = "base64", b"", decoded, 4
-            if not _MAGIC.match(head):
+            if not MAGIC.match(head):
                 at = zeros_from(head)
                 self._skip += at if at >= 0 else max(0, sense(head)) % 4
         self._out = view.inside(step, transform=True, since=since)

@@ -6,14 +6,17 @@ may need so many more to decide; so a reader may keep up to HOLD bytes of its vi
 where what it tells late began.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.budget import Budget, printable
+from addons.views.roles import Hear, Listener, Reader, Then
 
+__all__ = ["BORDER", "HOLD", "Hear", "Listener", "Reader", "Tree", "View"]
 #: Bytes of a view that must follow a place before all is said about it; the same as the chain's HOLD.
 HOLD: Final = 4096
 #: Bytes between two marks: what is held back is this much more than needed.
@@ -23,31 +26,6 @@ STEP: Final = 16 * 1024
 #: Stands between texts that do not follow each other: in no word, and part of no value.
 BORDER: Final = b"\0"
 _PAD: Final = BORDER * HOLD
-
-#: Gets the bytes of one view, and at last b"".  Must not raise: what it raises counts as a failure of the reader.
-Listener = Callable[[bytes], None]
-
-
-class Hear(Protocol):
-    """Who listens to a tree."""
-
-    def opened(self, view: "View") -> Listener | None:
-        """A view has begun, its `kind` is known: return what shall get its bytes, or None."""
-
-    def unscannable(self, view: "View", reason: str) -> None:
-        """What is in this view cannot be read, or not all of it.  Said once for each view and reason."""
-
-
-class Reader(Protocol):
-    """A decoder: takes the bytes of its view, opens views inside it and feeds those.
-
-    Raises `Unscannable` for what it cannot read; it is not called again then, the views that it has opened end, and its
-    own view is heard on undecoded.  A reader may have a method `pause()`: for a while no more comes, and what comes
-    then does not continue this; what is not told yet is to be told now.
-    """
-
-    def feed(self, data: bytes) -> None: ...
-    def end(self) -> None: ...
 
 
 class View:
@@ -123,12 +101,16 @@ class View:
         if self._early or len(self._head) >= ENOUGH:
             self._begin()
 
+    def begin(self) -> None:
+        """What has come is enough to tell what this is."""
+        if self._head:
+            self._begin()
+
     def end(self) -> None:
         """No more comes.  A view that was never fed is not heard of."""
         if self.ended:
             return
-        if self._head:
-            self._begin()
+        self.begin()
         self.ended = True
         for reader in tuple(self._readers):
             self._guarded(reader, reader.end)
@@ -142,7 +124,7 @@ class View:
             self._gone()
 
     def pause(self) -> None:
-        """For a while nothing follows, and what follows then is not the next of it: what came is to be judged now."""
+        """For a while nothing follows, and then not the next of it: what came is to be judged now."""
         if self.ended or self._paused or not self.offset:
             return
         if self._head is not None:
@@ -161,6 +143,7 @@ class View:
     def pin(self, since: int = 0) -> None:
         """Nothing from this place in the view on may leave before `unpin`: it can only be read as a whole."""
         self._pinned = self.origin(since)
+        self.tree.views.add(self)
 
     def unpin(self) -> None:
         self._pinned = None
@@ -190,8 +173,7 @@ class View:
 
     def unscannable(self, reason: str) -> None:
         """Tell who hears that not all in this view can be read."""
-        if self._told is None:
-            self._told = set()
+        self._told = self._told or set()
         if reason not in self._told:
             self._told.add(reason)
             self.tree.hear.unscannable(self, reason)
@@ -236,7 +218,7 @@ class View:
         if reader in self._readers:
             self._readers.remove(reader)
         for view in tuple(self._inner):
-            if view._owner is reader:
+            if view._owner is reader or not self._readers:
                 view.end()
         self.unscannable(reason)
 
@@ -256,14 +238,13 @@ class Tree:
     def __init__(self, hear: Hear, name: str = "body", declared: str = "", file: str = "") -> None:
         self.hear, self.budget = hear, Budget()
         self.views: set[View] = set()       # those that are open
-        self._later: list[tuple[Awaitable[object], Callable[[object], None], View]] = []
+        self._later: list[tuple[Awaitable[object], Then, View]] = []
         self.root = View(self, None, name, file, declared)
         self.views.add(self.root)
 
     def feed(self, data: bytes) -> None:
         self.budget.taken += len(data)
         for at in range(0, len(data), STEP):
-            # What is told of this piece stems from it or from what readers still have of the one before.
             self.root._now = self.root.offset
             self.root.feed(data[at : at + STEP] if len(data) > STEP else data)
 
@@ -288,8 +269,9 @@ class Tree:
 
         return known(view)
 
-    def later(self, view: View, result: Awaitable[object], then: Callable[[object], None]) -> None:
-        """Call `then` with the result once it is there; it may open views inside `view`, whose start stays pinned."""
+    def later(self, view: View, result: Awaitable[object], then: Then) -> None:
+        """Call `then` with the result once it is there; it may open views inside `view`, whose start stays pinned, and
+        yields where others may have their turn."""
         view.pin()
         self._later.append((result, then, view))
 
@@ -311,7 +293,8 @@ class Tree:
         while self._later:
             result, then, view = self._later.pop(0)
             try:
-                then(await result)
+                for _ in then(await result) or ():
+                    await asyncio.sleep(0)
             except Unscannable as error:
                 view.unscannable(str(error))
             except Exception as error:

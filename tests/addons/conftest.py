@@ -36,6 +36,8 @@ def heard(viewer, body: bytes, size: int = 1 << 20, declared: str = "") -> Itera
     for chunk in cut(body, size):
         tree.feed(chunk) if chunk else tree.end()
         asyncio.run(tree.settle()) if tree.waiting else None
+        if hasattr(viewer, "leaving"):
+            said.append(viewer.leaving(tree.clear))
         yield from filter(None, said)
         said.clear()
 

@@ -38,6 +38,18 @@ FOUND = [
     pytest.param('myDatadogKey: "' + "a1b2c3d4e5" * 4 + '"', "datadog-key", id="named value"),
     pytest.param(JWT, "jwt", id="JSON web token"),
     pytest.param("password = 'hunter2Kx9vQw7zLm3'", "generic-secret", id="password"),
+    pytest.param("DB_PASSWORD=AmpEjV1b\nDB_HOST=localhost\n", "password-unquoted", id=".env"),
+    pytest.param('{"user": "app", "password": "XRaKOo7b"}', "password", id="password in JSON"),
+    pytest.param("<password>n0XTssz9</password>", "password-element", id="password in XML"),
+    pytest.param("define('DB_PASSWORD', 'J#LKiz-B6p');", "password", id="PHP"),
+    pytest.param("machine api.example login bob password zgFB9Pmk0a", "netrc-password", id="netrc"),
+    pytest.param("- name: DB_PASSWORD\n  value: QkKsKay1EN4c\n", "named-value", id="Kubernetes, environment"),
+    pytest.param("tool --api-key 6DLTUG8fjVrlP5ZBXQUgC5", "option-secret", id="command line"),
+    pytest.param('{"auth": "' + base64.b64encode(b"bob:hunter2!").decode() + '"}', "registry-auth", id="Docker"),
+    pytest.param("Private-Lines: 1\r\n" + "QWxhZGRpbjpvcGVuIHNlc2FtZTEyMzQ1Njc4OTA=", "putty-key", id="PuTTY"),
+    pytest.param('{"kty": "EC", "d": "G7HTBguKtOugQARfrxhevjyt9eBNxzSAyp8EHedG0n3"}', "jwk-key", id="JSON web key"),
+    pytest.param("sk-or-v1-" + "0123456789abcdef" * 4, "openrouter-key", id="OpenRouter"),
+    pytest.param("gsk_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx" + "Ab3dEf6hIj9lMn2p", "prefixed-key", id="Groq"),
     pytest.param("postgres://app:s3cr3tPa55@db.example/x", "url-password", id="password in a URL"),
 ]  # fmt: skip
 
@@ -68,6 +80,14 @@ def test_found(text: str, rule: str, size: int) -> None:
         pytest.param("-----BEGIN CERTIFICATE-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA", id="certificate"),
         pytest.param("-----BEGIN PRIVATE KEY----- is how a key begins", id="prose about keys"),
         pytest.param("Tokens expire after 3600 seconds; the secret: patience, and 2 cups of tea.", id="prose"),
+        pytest.param('{"d": "G7HTBguKtOugQARfrxhevjyt9eBNxzSAyp8EHedG0n3"}', id="a short name, no key"),
+        pytest.param('"password": "Mot de passe", "password_hint": "Passwort"', id="translations"),
+        pytest.param("password = get_password2()\npassword: str1 = os.environ['PASSWORD1']", id="code"),
+        pytest.param("password: ${DB_PASSWORD1}\nsecret: {{ vault.secret1 }}", id="templates"),
+        pytest.param("privKey = X509MarshalPKCS1PrivateKey(k)", id="a function with a number"),
+        pytest.param("const token = modadvapi32.NewProc(1)", id="a library with a number"),
+        pytest.param('{"access_token": "2YotnFZFEjr1zCsicMWpAA"}', id="the token of RFC 6749"),
+        pytest.param("export TOKEN=ops_eyJzaWduSW5BZGRyZXNzIjoiaHR0cHM6...", id="cut off"),
         pytest.param("nextPageToken: CAUQAA9f8e7d6c5b4a", id="page token"),
     ],
 )
@@ -125,9 +145,28 @@ def test_the_verdict_does_not_hold_the_secret() -> None:
     assert [(f.kind, f.where, f.sample) for f in verdict.findings] == [("secret.github-token", "url", "ghp_…")]
 
 
+PACK = "[[rules]]\nid = 'acme'\nregex = 'acme_[a-z0-9]{8}'\nkeywords = ['acme_']\n"
+
+
+def test_packs_find_beside_our_rules_or_in_their_place(tmp_path: Path) -> None:
+    (path := tmp_path / "pack.toml").write_text(PACK)
+    text = f"{AWS} acme_a1b2c3d4".encode()
+    assert found(text, secrets=Secrets(packs=(path,))) == ["aws-access-key-id", "acme"]
+    assert found(text, secrets=Secrets(packs=(path,), own_rules=False)) == ["acme"]
+    assert found(text, secrets=Secrets(packs=(path,), rules=("acme",))) == ["acme"]
+    assert Secrets(packs=(path,)).files == [path]
+
+
+def test_a_pack_takes_our_rules_away_and_replaces_them(tmp_path: Path) -> None:
+    (path := tmp_path / "pack.toml").write_text(
+        "[extend]\ndisabledRules = ['github-token']\n[[rules]]\nid = 'aws-access-key-id'\nregex = 'XKIA[A-Z]{4}'\n"
+    )
+    assert found(f"{AWS} {GITHUB} XKIAABCD".encode(), secrets=Secrets(packs=(path,))) == ["aws-access-key-id"]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"rules": ("aws", "gitbuh")}, "gitbuh"), ({"action": "allow"}, "action")],
+    [({"packs": (Path("/none.toml"),)}, "none.toml: No such file"), ({"own_rules": False}, "no rules"), ({"rules": ("aws", "gitbuh")}, "gitbuh"), ({"action": "allow"}, "action")],
 )
 def test_bad_options(options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):

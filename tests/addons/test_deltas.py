@@ -74,8 +74,8 @@ CASES = [
                           {"type": "tool-call-start", "index": 0, "delta": {"message": {"tool_calls": {"type": "function", "function": {
                               "name": "find", "arguments": ""}}}}}),
                  {"text": "c"}, ["find"], id="Cohere"),
-    pytest.param("application/x-ndjson", lines({"message": {"role": "assistant", "content": "o"}}, {"message": {"content": "k"}},
-                                               {"response": "r"}), {"content": "ok", "response": "r"}, [], id="Ollama"),
+    pytest.param("application/x-ndjson", lines({"message": {"role": "assistant", "content": "o"}, "done": False},
+                                               {"message": {"content": "k"}}, {"response": "r"}), {"content": "ok", "response": "r"}, [], id="Ollama"),
     pytest.param(AWS, frame({"contentBlockIndex": 0, "delta": {"text": "b"}}) + frame({"start": {"toolUse": {
         "toolUseId": "t", "name": "act"}}}), {"text": "b"}, ["act"], id="Bedrock converse"),
     pytest.param(AWS, frame(bedrock({"type": "content_block_delta", "index": 0, "delta": {"text": "x"}})),
@@ -85,6 +85,7 @@ CASES = [
     pytest.param("application/json; charset=utf-8", json.dumps({"choices": [{"message": {"content": "whole", "tool_calls": [
         {"type": "function", "function": {"name": "f", "arguments": "{}"}}]}}]}).encode(),
         {"choices[0].message.content": "whole", "choices[0].message.tool_calls[0].function.arguments": "{}"}, ["f"], id="not streamed"),
+    pytest.param("application/x-ndjson", lines({"index": {}}, {"message": "no answer"}), {}, [], id="lines of something else"),
     pytest.param(SSE, b"\xef\xbb\xbfdata: {\r\n\r\ndata: [1,2\r\rdata: 7\n\n: ping\n\ndata:" + b'{"text":"' + b"x" * 70000 + b'"}\n\n',
                  {}, [], id="no answers"),
 ]  # fmt: skip

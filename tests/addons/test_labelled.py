@@ -64,6 +64,6 @@ def test_labels_of_the_body_decide_as_it_streams() -> None:
     assert rules.requestbody(request())(b"") is DONE
 
 
-def test_rules_that_name_nothing_are_a_mistake() -> None:
-    with pytest.raises(ValueError, match="names no label"):
-        Labels()
+def test_an_empty_name_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="not the name of a label"):
+        Labels(block=("",))

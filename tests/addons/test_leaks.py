@@ -1,5 +1,6 @@
 """What leak filters share: one finding a value, bounded memory, and every way that text goes out."""
 
+import base64
 from dataclasses import dataclass
 
 import pytest
@@ -67,14 +68,24 @@ def test_body(size: int) -> None:
     assert verdicts[0].findings[0].where == "body"
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_innermost_view_tells_where(size: int) -> None:
+    """The parts of a form are in the body as they are, too."""
+    body = (b'--b\r\ncontent-disposition: form-data; name="f"\r\n\r\n' + b"." * 3000 + b" key-123456"
+            + b"," * 9000 + b"\r\n--b--\r\n")
+    verdicts = list(heard(Keys().requestviews(request()), body, size, "multipart/form-data; boundary=b"))
+    assert [[(f.where, f.start) for f in v.findings] for v in verdicts] == [[("body > multipart[1]", 3001)]]
+
+
 def hear(message, *views: tuple[str, bytes]) -> list[str]:
     """Show views, one after the other, to what hears a message: the places in its last verdict."""
     root, found = Tree(None).root, []
     for step, text in views:
-        scan = message.opened(root.inside(step))
-        for chunk in (text, b""):
-            if verdict := scan(chunk):
-                found = [f"{f.where} {f.start}" for f in verdict.findings]
+        hear = message.opened(root.inside(step))
+        hear(text)
+        hear(b"")
+        if verdict := message.leaving(1 << 20):
+            found = [f"{f.where} {f.start}" for f in verdict.findings]
     return found
 
 
@@ -123,6 +134,10 @@ def test_options_that_are_none(options) -> None:
         Options(**options)
 
 
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
     ("flow", "where"),
     [
@@ -131,11 +146,27 @@ def test_options_that_are_none(options) -> None:
         pytest.param(request("/a?b=%6bey%252d123456"), "url", id="encoded twice"),
         pytest.param(request(X_Note="key-123456"), "header:x-note", id="header"),
         pytest.param(request(accept_encoding="key-123456"), "header:accept-encoding", id="any header"),
+        pytest.param(request("/a?b=" + b64("is it key-123456?")), "url > base64", id="base64"),
+        pytest.param(request(X_Note="x " + b64("is it key-123456?")), "header:x-note > base64", id="base64 in a header"),
+        pytest.param(request("/a?b=" + b64("is it key-123456?").replace("=", "%3D")), "url > unescaped > base64", id="both"),
     ],
 )
 def test_head(flow, where: str) -> None:
     verdict = Keys().requestheaders(flow)
     assert verdict
+    assert [f.where for f in verdict.findings] == [where]
+
+
+@pytest.mark.parametrize(("headers", "where"), [
+    pytest.param({"cookie": "a=b; t=key-123456"}, "header:cookie > t", id="a cookie"),
+    pytest.param({"cookie": "a=b; t=" + b64("is it key-123456?")}, "header:cookie > t > base64", id="inside a cookie"),
+    pytest.param({"authorization": "Basic " + b64("u:key-123456")}, "header:authorization > basic", id="basic"),
+    pytest.param({"authorization": "Bearer key-123456"}, "header:authorization", id="bearer"),
+])
+def test_credentials_headers(headers, where: str) -> None:
+    flow = request(**headers)
+    assert Options().requestheaders(flow) is None
+    verdict = Options(credentials_headers=True).requestheaders(flow)
     assert [f.where for f in verdict.findings] == [where]
 
 
@@ -146,8 +177,8 @@ def test_a_value_in_several_readings_is_one_finding() -> None:
 
 
 def test_a_flood_of_findings_is_bounded() -> None:
-    scan = Keys(Action.ALERT).requestviews(request()).opened(Tree(None).root)
-    verdicts = [verdict for _ in range(3 * MOST) if (verdict := scan(b"key-123456 " + b"." * 4000))]
+    text = (b"key-123456 " + b"." * 4000) * 3 * MOST
+    verdicts = list(heard(Keys(Action.ALERT).requestviews(request()), text, 5000))
     assert len(verdicts) <= MOST
     assert len(verdicts[-1].findings) <= MOST
 
@@ -159,8 +190,8 @@ def test_a_grave_finding_is_not_lost_among_many() -> None:
             return super().weigh(found, host) if any(finding.rule == "key" for finding in found) else None
 
     assert First().requestheaders(request("/key-123456" + "?name=abcd" * 2 * MOST))
-    scan = First().requestviews(request()).opened(Tree(None).root)
-    assert scan(b"key-123456 " + b"name=abcd " * 2 * MOST + b" " * 4000)
+    text = b"key-123456 " + b"name=abcd " * 2 * MOST + b" " * 4000
+    assert list(heard(First().requestviews(request()), text))
 
 
 def test_a_request_without_a_valid_host_is_searched() -> None:

@@ -70,6 +70,7 @@ def test_sizes_of_heads():
     pytest.param({"block": ("executable",)}, "image/png", PE, True, id="a program that claims to be an image"),
     pytest.param({"block": ("executable",)}, "image/png", PNG, False, id="an image"),
     pytest.param({"block": ("image",)}, "", PNG, True, id="a group"),
+    pytest.param({"block": ("png",)}, "", PNG, True, id="a short name"),
     pytest.param({"block": ("image/*",)}, "text/plain", PNG, True, id="a pattern"),
     pytest.param({"allow": ("image",)}, "", PE, True, id="not among those allowed"),
     pytest.param({"allow": ("image",)}, "", b"hello", False, id="text is nobody's format"),

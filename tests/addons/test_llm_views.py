@@ -95,7 +95,7 @@ def test_prompts_of_all_makers(body: bytes, expected: str) -> None:
     assert expected in heard(body, "application/json", 16)
 
 
-@pytest.mark.parametrize("body", [b'{"id":1}', b'{"name":"input","items":[]}', b'{"message":"hello world"}'])
+@pytest.mark.parametrize("body", [b'{"query":"mutation","variables":{"input":{"text":"hello world"},"input":"hello"}}', b'{"id":1}', b'{"name":"input","items":[]}', b'{"message":"hello world"}'])
 def test_other_json_costs_nothing(body: bytes) -> None:
     assert not is_prompt(body)
     assert heard(body, "application/json", 16) == {}
@@ -157,6 +157,22 @@ def test_words_are_not_delayed() -> None:
         tree.feed(event)
         at += len(event)
         assert tree.clear == at, word
+
+
+def test_other_streams_never_wait_for_what_follows() -> None:
+    tree = Tree(Ear(), "body", SSE)
+    event = b'data: {"message": "build 4711"}\n\n'
+    tree.feed(event)
+    assert tree.clear == len(event)
+
+
+@pytest.mark.parametrize("last", [b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n', b"data: [DONE]\n\n"])
+def test_an_answer_that_ends_in_a_number_does_not_wait(last: bytes) -> None:
+    tree, event = Tree(Ear(), "body", SSE), b"data: " + json.dumps(openai("it is 4242")).encode() + b"\n\n"
+    tree.feed(event)
+    assert tree.clear < len(event)
+    tree.feed(last)
+    assert tree.clear == len(event + last)
 
 
 def test_a_long_answer_is_no_end_of_views() -> None:

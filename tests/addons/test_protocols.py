@@ -6,14 +6,14 @@ from addons.protocols import by_bytes, by_offer
 
 
 @pytest.mark.parametrize(
-    ("alpn", "port", "tls", "expected"),
+    ("alpn", "port", "expected"),
     [
-        ((), 443, True, ("tls", 1.0)), (("h2", "http/1.1"), 443, True, ("tls", 1.0)), (("imap",), 443, True, ("imap", 1.0)),
-        ((), 22, False, ("ssh", 0.5)), (("h2",), 22, True, ("tls", 1.0)), ((), 4242, False, ("tcp", 1.0)),
+        ((), 443, ("", 0)), (("h2", "http/1.1"), 443, ("", 0)), (("imap",), 443, ("imap", 1)),
+        ((), 22, ("ssh", 0.5)), (("h2",), 22, ("", 0)), ((), 4242, ("", 0)),
     ],
 )  # fmt: skip
-def test_offer(alpn: tuple[str, ...], port: int, tls: bool, expected: tuple[str, float]) -> None:
-    assert by_offer(alpn, port, tls) == expected
+def test_offer(alpn: tuple[str, ...], port: int, expected: tuple[str, float]) -> None:
+    assert by_offer(alpn, port) == expected
 
 
 @pytest.mark.parametrize(

@@ -55,4 +55,4 @@ def test_head(credentials: bool, seen: set[bytes]) -> None:
     [(0, ("url", 0)), (4, ("url", 4)), (6, ("header:x-a", 0)), (9, ("header:x-a", 3)), (11, ("url", 1))],
 )
 def test_where(offset: int, where: tuple[str, int]) -> None:
-    assert Head([(b"", b"/path"), (b"x-a", b"abc"), (b"", b"/p")]).where(offset) == where
+    assert Head([(b"", "", b"/path"), (b"x-a", "", b"abc"), (b"", "", b"/p")]).where(offset) == where

@@ -168,6 +168,9 @@ def test_memory_is_bounded():
 @pytest.mark.parametrize(("kind", "pieces", "boundaries"), [
     pytest.param("text/event-stream", [b"data: a\n", b"\n", b"data: b"], [False, True, False], id="cut between"),
     pytest.param("text/event-stream", [b"a\r\n", b"\r", b"\n", b"b\n"], [False, False, True, False], id="with CR LF"),
+    pytest.param("application/x-ndjson", [b'{"a":1}\n', b'{"b"', b":1}\n"], [True, False, True], id="lines"),
+    pytest.param("application/vnd.amazon.eventstream", [b"\0\0\0\x10" + b"x" * 12, b"\0\0", b"\0\x11" + b"x" * 13 + b"\0\0"],
+                 [True, False, False], id="frames"),
     pytest.param("text/event-stream; charset=utf-8", [b"data: a\n\n", b"data: b\n\n"], [True, True], id="events"),
     pytest.param("application/grpc", [b"\0\0\0\0\3abc", b"\0\0\0\0\4ab", b"cd"], [True, False, True], id="gRPC"),
     pytest.param("application/grpc+proto", [b"\0\0\0", b"\0\1", b"a\0\0\0\0\0"], [False, False, True], id="prefix cut"),

@@ -1,8 +1,10 @@
 """What a `when:` says of a connection, before there is a request: whether it can hold for whoever connects."""
 
 import pytest
+from mitmproxy.test import tflow
 
 from addons.connection import Parent, Process
+from addons.verdict import label
 from proxy.registry import compile_when
 
 CURL = Process(7, "/usr/bin/curl", user="ann", uid=1000, parents=(Parent(1, "/opt/agent"),))
@@ -28,3 +30,13 @@ CURL = Process(7, "/usr/bin/curl", user="ann", uid=1000, parents=(Parent(1, "/op
 ])
 def test_a_connection(when, process, could):
     assert compile_when(when).concerns(process) is could
+
+
+@pytest.mark.parametrize(("when", "holds"), [
+    ("~label op:login", True), ("~label op:login@0.8", False), ("~label 'op:*' & ~m GET", True), ("~label 'op:x*'", False),
+    ("!~label app:x", True),
+])
+def test_labels(when, holds):
+    flow = tflow.tflow()
+    label(flow, "op:login", 0.7)
+    assert compile_when(when)(flow) is holds

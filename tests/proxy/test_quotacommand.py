@@ -9,7 +9,7 @@ from proxy import cli
 def test_use_is_shown(tmp_path, capsys):
     assert cli.main(["quotas", "--state", str(tmp_path)]) == 0
     assert "no quota" in capsys.readouterr().out
-    folder = tmp_path / "filters/quotas"
+    folder = tmp_path / "filter-state/quotas"
     folder.mkdir(parents=True)
     use = Usage(folder)
     use.limits("daily", 10, 0, "day")

@@ -1,5 +1,8 @@
 """WebSocket: messages pass whole, one that may not ends both sides."""
 
+import base64
+import gzip
+import json
 import socket
 import threading
 
@@ -17,7 +20,8 @@ version: 1
 tls: {{upstream: {{trusted_ca: {roots}}}}}
 limits: {{answer: 2, hello: 2}}
 filters:
-  - {{id: no-secrets, use: secrets.Secrets, deadline: 5000}}
+  - {{id: no-secrets, use: secrets.Secrets, deadline: 5000, when: "!~u answers"}}
+  - {{id: nor-in-answers, use: secrets.Secrets, with: {{responses: true}}, deadline: 5000, when: ~u answers}}
   - {{id: slow, use: ./mine.py:Slow, when: ~u slow, deadline: 5000}}
 """
 FILTERS = """
@@ -204,3 +208,35 @@ def test_client_vanishes(proxy, origin, server):
     client.next()
     client.sock.close()
     assert server.ended
+
+
+def encoded(text):
+    return base64.b64encode(f"this is {text}, isn't it".encode()).decode()
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("message", [
+    pytest.param(TextMessage(json.dumps({"a": {"b": "x " + KEY.replace("A", "\\u0041")}}).replace("\\\\", "\\")), id="JSON escapes"),
+    pytest.param(BytesMessage(gzip.compress(KEY.encode())), id="compressed once more"),
+    pytest.param(TextMessage(encoded(KEY)), id="base64"),
+    pytest.param(TextMessage("." * 300_000 + KEY), id="the end of a long one"),
+])
+def test_what_is_inside_a_message_is_found(proxy, origin, server, message, deflate):
+    server.deflate = deflate
+    client = Client(proxy, origin, deflate=deflate)
+    client.send(message)
+    end = client.next()
+    assert (end.code, end.reason.startswith("blocked: secret")) == (1008, True)
+    assert server.messages == []
+
+
+@pytest.mark.parametrize(("path", "passes"), [("/ws", True), ("/answers", False)])
+def test_what_the_server_says(proxy, origin, server, path, passes):
+    """Searched where the policy asks for it."""
+    origin.paths["/answers"] = server
+    server.on = lambda ws, sock, event: isinstance(event, TextMessage) and sock.sendall(
+        ws.send(TextMessage(encoded(KEY))))
+    client = Client(proxy, origin, path=path)
+    client.send(TextMessage("what is it?"))
+    got = client.next()
+    assert got.data == encoded(KEY) if passes else got.code == 1008

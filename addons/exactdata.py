@@ -94,9 +94,15 @@ class _Finder:
         joined, at = b"".join(block.words), starts(block.words)
         table, mask, crc = self._index.prefilter.table, self._index.prefilter.mask, zlib.crc32
         due = at[: block.due]
-        likely = [(i, PREFIX) for i, a in enumerate(due) if table[crc(joined[a : a + PREFIX]) & mask]]
+        size = PREFIX
+        likely = [
+            (i, size) for i, a in enumerate(due) if table[(c := crc(joined[a : a + size])) >> 3 & mask] >> (c & 7) & 1
+        ]
         if self._index.short:
-            likely += [(i, 0) for i, a in enumerate(due) if table[crc(joined[a : a + SHORT_PREFIX]) & mask]]
+            size = SHORT_PREFIX
+            likely += [
+                (i, 0) for i, a in enumerate(due) if table[(c := crc(joined[a : a + size])) >> 3 & mask] >> (c & 7) & 1
+            ]
             likely.sort()
         found: list[Finding] = []
         for first, shortest in likely:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from addons.fold import fold
-from addons.hashtable import SALT, HashTable, Prefilter, TableBuilder, hasher, read, write
+from addons.hashtable import CHECK, SALT, HashTable, Prefilter, TableBuilder, hasher, read, write
 
 KIND: Final = "values"
 #: Letters and digits of a value: fewer would be found by chance; so would fewer digits, where there are only digits.
@@ -120,7 +120,7 @@ class IndexBuilder:
 
 def check(plain: bytes) -> int:
     """Return the CRC by which the prefilter knows a value, as many bits of it as any prefilter takes."""
-    return zlib.crc32(plain[: PREFIX if len(plain) >= PREFIX else SHORT_PREFIX]) & 0x3FFFFF
+    return zlib.crc32(plain[: PREFIX if len(plain) >= PREFIX else SHORT_PREFIX]) & CHECK
 
 
 def proof(salt: bytes) -> str:

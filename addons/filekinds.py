@@ -40,7 +40,8 @@ _LINES: Final = re.compile(
     rb"(?m)^[ \t]{0,16}(?:"
     rb"(#include[ \t]*[<\"])|(import [\w.]{1,80}(?: as \w+)?;?\r?$)|(from [\w.]{1,80} import )"
     rb"|((?:async )?def \w{1,60}\()|(package [\w.]{1,80};?\r?$)|(using [\w.]{1,80};)"
-    rb"|((?:public|private|protected) [\w<> ]{1,60}[({])|(func \w{1,60}\()|((?:pub )?fn \w{1,60}[<(])|((?:export )?(?:const|let|var) \w{1,60} = )"
+    rb"|((?:public|private|protected) [\w<> ]{1,60}[({])|(func \w{1,60}\()|((?:pub )?fn \w{1,60}[<(])"
+    rb"|((?:export )?(?:const|let|var) \w{1,60} = )"
     rb"|(class \w{1,60}[(:{ ])|((?:export )?(?:async )?function \w{1,60}\())"
 )
 _MARKS: Final = (b"#!", b"<?php")

@@ -167,7 +167,7 @@ class Words:
         text = bytes(self._pending)
         lower = text.translate(_LOWER)
         at = 0
-        if max(map(len, lower.split()), default=0) > LONGEST:
+        if _has_long_run(lower):
             for run in _LONG.finditer(lower):
                 start = run.start()
                 while run.end() - start > LONGEST:
@@ -208,6 +208,15 @@ def _before_last(text: bytes, block: Block, count: int) -> int:
             if len(tail.words) > count:
                 return len(text) - TAIL + space + _before_last(tail.text, tail, count)
     return block.origin(len(block.folded.rsplit(None, count)[0]) if count else len(block.folded), end=True)
+
+
+def _has_long_run(lower: bytes) -> bool:
+    at = -1  # the last space of the window before
+    while len(lower) - at - 1 > LONGEST:
+        at = lower.rfind(b" ", at + 1, at + LONGEST + 2)
+        if at < 0:
+            return True
+    return False
 
 
 def _boundary(text: bytes, cut: int) -> int:

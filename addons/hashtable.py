@@ -4,8 +4,8 @@ Theory of operation.  Of a value's 64-bit keyed BLAKE2 hash (RFC 7693) the first
 after them are stored in it, sorted.  With at most LOAD hashes a bucket, a value that is not there is taken for one that
 is with probability LOAD / 2**32 = 1.5e-8 or less, however many there are.  Ten million take 39 MiB.
 
-Before that stands a `Prefilter`: one byte for each value of a few bits of a CRC-32, which costs a twentieth of a keyed
-hash.  In the file it is one bit, under a key stream from the salt: so who has not got the salt cannot try out values.
+Before that stands a `Prefilter`, a bit for each value of some bits of a CRC-32, at a twentieth of a hash's cost.
+In the file it is under a key stream from the salt: so who has not got the salt cannot try out values.
 
 A file is one line that names it, one line of JSON, and the sections as they are in memory, little endian, with a CRC-32
 over all: that finds damage, it is no proof of origin.
@@ -27,8 +27,10 @@ from typing import Any, BinaryIO, Final
 
 #: Hashes in a bucket, at most, on average.
 LOAD: Final = 64
-#: Bits of the CRC, between these two: 4 KiB and 4 MiB of memory.
-SLOTS: Final = (12, 22)
+#: Bits of the CRC, between these two: 512 bytes and 4 MiB of memory.
+SLOTS: Final = (12, 25)
+#: The bits of the CRC that any prefilter takes.
+CHECK: Final = (1 << SLOTS[1]) - 1
 #: Bytes of a salt.
 SALT: Final = 32
 #: Bytes of a file: ten times the goal of ten million values.
@@ -37,8 +39,6 @@ MAX_FILE: Final = 1 << 30
 MAX_HEADER: Final = 1 << 24
 
 MAGIC: Final = b"lockgate fingerprints 1\n"
-#: The eight bytes that one byte of bits becomes.
-_EXPANDED: Final = [bytes(byte >> i & 1 for i in range(8)) for byte in range(256)]
 
 
 def hasher(salt: bytes) -> "partial[blake2b]":
@@ -92,13 +92,13 @@ class TableBuilder:
 
 
 class Prefilter:
-    """False for most of what is not in it.  `table[crc32(value) & mask]` is quicker than a call."""
+    """False for most that is not in it.  Quicker than a call: `table[(c := crc32(x)) >> 3 & mask] >> (c & 7) & 1`."""
 
     def __init__(self, packed: bytes, salt: bytes) -> None:
-        self.mask = len(packed) * 8 - 1
+        self.mask = len(packed) - 1
         if self.mask & (self.mask + 1):
             raise ValueError("the table before the hashes is damaged")
-        self.table = b"".join(map(_EXPANDED.__getitem__, _stream(packed, salt)))
+        self.table = _stream(packed, salt)
 
     @staticmethod
     def pack(checks: Iterable[int], expected: int, salt: bytes) -> bytes:
@@ -106,8 +106,7 @@ class Prefilter:
         size = 1 << min(max((16 * expected).bit_length(), SLOTS[0]), SLOTS[1])
         bits = bytearray(size // 8)
         for check in checks:
-            at = check & size - 1
-            bits[at >> 3] |= 1 << (at & 7)
+            bits[check >> 3 & size // 8 - 1] |= 1 << (check & 7)
         return _stream(bytes(bits), salt)
 
 

@@ -163,7 +163,7 @@ def test_an_allow_silences_scanners_behind_it():
 @pytest.mark.parametrize(("raw", "reason"), [
     pytest.param(b"upper:abc!", "an exclamation mark", id="a reader says so"),
     pytest.param(b"upper:abc#", "its reader failed (ZeroDivisionError)", id="a reader fails"),
-    pytest.param(b"upper:abc~", "it takes more than", id="a reader that does not come back"),
+    pytest.param(b"upper:abc~", "it takes more time to read", id="a reader that does not come back"),
     pytest.param(b"upper:^" + b"abc" * 90_000, "would have to be held back", id="what pins too much"),
 ])
 @pytest.mark.parametrize("answer", [block("no"), None])
@@ -187,6 +187,19 @@ def test_unscannable_without_an_opinion(on_error, stop):
     notes = []
     assert run(b"upper:!", (rule(on_error=on_error), Viewer()), notes=notes)[1] == stop
     assert notes[0].reason.startswith("unscannable body: an exclamation mark")
+
+
+@pytest.mark.parametrize("answer", [block("no"), None])
+def test_what_takes_too_long_in_all(answer, monkeypatch):
+    """Each piece is quick enough; there are too many of them for what came."""
+    monkeypatch.setattr(body_module, "FREE", 0.05)
+    viewer, told = Viewer(unscannable=lambda view, why: told.append(why) or answer), []
+    raw = b"upper:" + b"abc" * 100_000
+    monkeypatch.setattr(Upper, "feed", lambda self, data: sum(range(100 * len(data))))
+    left, stop = run(raw, viewer)
+    assert told == ["it takes too long to read what is inside"]
+    assert (left, stop) == ((b"", ("r", Action.BLOCK)) if answer else (raw, None))
+    assert answer or viewer.heard["body"] == raw + b"."
 
 
 def test_what_is_put_off_is_heard_before_anything_leaves():

@@ -1,8 +1,8 @@
 """Texts as they are shown: without invisible characters, other forms of letters and digits, and tags inside words.
 
 A number in full-width digits, or with `<b>` around a part of it, is the same number to whoever reads it, and to
-programs that normalize what they take (NFKC).  Only what may stand inside a value is undone, so that ordinary texts in any
-language have little to tell.
+programs that normalize what they take (NFKC).  Only what may stand inside a value is undone, so that ordinary texts
+in any language have little to tell.
 """
 
 import re

@@ -9,6 +9,7 @@ What counts is the time that the call itself spends on the processor: on a busy 
 for its turn, and refusing a request for that would be wrong.  One that sleeps is cut at `GRACE` times the limit.
 """
 
+import atexit
 import ctypes
 import gc
 import signal
@@ -85,6 +86,7 @@ if hasattr(signal, "setitimer"):
     def prepare() -> None:
         """Claim SIGALRM; call once, in the main thread."""
         signal.signal(signal.SIGALRM, _clock.tick)
+        atexit.register(_clock.stop)        # the interpreter gives its handlers up before it ends
 
     def rest() -> None:
         """No call will come: an event loop that is closed must not be told of a tick."""

@@ -51,7 +51,7 @@ class Excerpt:
                 self._told = until
                 return
         elif since > self._told:
-            if since >= self._told + LAG:
+            if since >= self._told + LAG or lags(self._view, self._out, since):
                 self.pause()
             elif self._pieces or self._out.offset:
                 self._pieces.append(BORDER)
@@ -82,6 +82,12 @@ class Excerpt:
         if self._pieces and self._out is not None:
             pieces, self._pieces = self._pieces, []
             self._out.feed(b"".join(pieces), self._since)
+
+
+def lags(view: View, inside: View, place: int) -> bool:
+    """True if of a view inside another so little is told that at this place much is held back for it."""
+    waiting = inside.undecided()
+    return waiting is not None and view.origin(place) - waiting >= LAG
 
 
 class TextReader:

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from addons.views.container import Container
+from addons.views.near import LAG, lags
 from addons.views.tree import BORDER, View
 
 #: Bytes kept of a run of characters that goes on in the next piece.
@@ -67,6 +68,8 @@ class Ole(Container):
         if text := b"".join(told):
             if self.child is None:
                 self.child = self.view.inside("strings", transform=True, since=since)
+            elif lags(self.view, self.child, since):
+                self.child.pause()
             self.child.feed(text, since)
 
     def _judge(self, data: bytes) -> None:

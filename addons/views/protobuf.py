@@ -11,6 +11,7 @@ from typing import Final
 from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.container import Container
+from addons.views.near import LAG, lags
 from addons.views.tree import BORDER, View
 
 #: Media types of protobuf messages.
@@ -27,8 +28,6 @@ SHORT: Final = 4
 #: Fields that are looked into in any message, and bytes that there must be for each one more: a microsecond or two.
 FIELDS: Final = 4000
 DENSE: Final = 5
-#: Bytes without a string after which what came is to be judged.
-QUIET: Final = 64 * 1024
 #: The longest tag and length of a field.
 _HEAD: Final = 20
 
@@ -113,12 +112,14 @@ class Strings(Container):
         text = BORDER.join(found) + BORDER
         if self.child is None:
             self.child = self.view.inside("strings", transform=True, since=since)
+        elif lags(self.view, self.child, since):
+            self.child.pause()
         self.child.feed(text, since)
 
     def still(self, size: int, found: bool) -> None:
         """Note that so many bytes held a string, or none."""
         self._quiet = 0 if found else self._quiet + size
-        if self._quiet > QUIET and self.child is not None:
+        if self._quiet > LAG and self.child is not None:
             self.child.pause()
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.container import Container
-from addons.views.near import LAG, lags
+from addons.views.near import lags
 from addons.views.tree import BORDER, View
 
 #: Media types of protobuf messages.
@@ -28,6 +28,8 @@ SHORT: Final = 4
 #: Fields that are looked into in any message, and bytes that there must be for each one more: a microsecond or two.
 FIELDS: Final = 4000
 DENSE: Final = 5
+#: Bytes without a string after which what came is to be judged.
+QUIET: Final = 8 * 1024
 #: The longest tag and length of a field.
 _HEAD: Final = 20
 
@@ -80,6 +82,11 @@ def _numbers(data: bytes | bytearray, at: int) -> int:
     return match.end() if match else at
 
 
+def is_file(data: bytes) -> bool:
+    """True if a value is of a format that has a reader of its own, most likely."""
+    return len(data) > 16 and bool(data.translate(None, _TEXT)) and kind(data[:ENOUGH]) not in ("data", "text/plain")
+
+
 class Work:
     """How many fields may be looked into, by the size of what holds them."""
 
@@ -91,7 +98,7 @@ class Work:
         self.left -= DENSE
         if self.left < 0:
             raise Unscannable("a protobuf message of too many small fields")
-        inner = fields(data) if depth < MAX_NESTED else None
+        inner = fields(data) if depth < MAX_NESTED and not is_file(data) else None
         for start, end in inner or ():
             if end - start >= SHORT:
                 self.values(data[start:end], found, depth + 1)
@@ -119,7 +126,7 @@ class Strings(Container):
     def still(self, size: int, found: bool) -> None:
         """Note that so many bytes held a string, or none."""
         self._quiet = 0 if found else self._quiet + size
-        if self._quiet > LAG and self.child is not None:
+        if self._quiet > QUIET and self.child is not None:
             self.child.pause()
 
 
@@ -193,7 +200,7 @@ class Protobuf(Strings):
         if len(data) >= SHORT:
             self._work.values(data, values)
         for value in values:
-            if len(value) > 16 and value.translate(None, _TEXT) and kind(value[:ENOUGH]) not in ("data", "text/plain"):
+            if is_file(value):
                 self.whole("field", value)
             elif len(value) >= SHORT:
                 found.append(value)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from addons.decode import Unscannable
-from addons.views.container import Container
+from addons.views.container import Container, guessed
 from addons.views.tree import View
 from addons.views.unpack import ZIP_METHODS, Stored, Stream, ZipLzma
 
@@ -50,7 +50,7 @@ class Zip(Container):
         self._left = -1                             # bytes of the entry's data to come, -1 if unknown
         self._crc = self._size = 0                  # of an entry that was stored with unknown size
         self._names: list[bytes] = []
-        self._count = 0
+        self._count = self._entry = 0
         self._seen: dict[int, tuple[int, int]] = {}         # local headers: offset -> hash of the name, size or -1
         self._listed: list[tuple[int, int, int]] = []       # the central directory: offset, hash of the name, size
         self._directory = self._directory64 = -1    # where it begins, and where the 64-bit end record says so
@@ -65,15 +65,16 @@ class Zip(Container):
         self._show_names()
         if self._step == self._stored:
             self._hear(len(self._buffer))
-        if self._step != self._seek:
-            self.fault("a zip archive is cut short")
-        if not self._whole:
-            self.fault("a zip archive without its directory")
+        if not guessed(self.view) and (self._step != self._seek or not self._whole):
+            self.fault("a zip archive " + ("is cut short" if self._step != self._seek else "without its directory"))
 
     def fault(self, reason: str) -> None:
         """The archive is not what it says."""
         if not self.lenient:
             raise Unscannable(reason)
+
+    def confirmed(self, at: int) -> None:
+        """The directory names an entry at this place."""
 
     def _drop(self, size: int) -> None:
         self._buffer, self._at = self._buffer[size:], self._at + size
@@ -119,7 +120,7 @@ class Zip(Container):
         if len(self._seen) >= MAX_ENTRIES:
             raise Unscannable(f"a zip archive of more than {MAX_ENTRIES} entries")
         self._whole = self.lenient
-        self._seen[self._at] = (hash(name), size)
+        self._seen[self._at], self._entry = (hash(name), size), self._at
         self._count += 1
         self._names.append(name)
         if self._count <= NAMES_ALONE or len(self._names) >= NAMES_BATCH:
@@ -265,6 +266,7 @@ class Zip(Container):
             seen = self._seen.get(at + moved)
             if seen is None or seen[0] != name or seen[1] not in (-1, packed):
                 self.fault("the directory of a zip archive names what is not there")
+            self.confirmed(at + moved)
         self._listed, self._directory, self._directory64, self._whole = [], -1, -1, True
         return self._nothing()
 

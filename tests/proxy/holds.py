@@ -1,34 +1,32 @@
-"""A filter that watches its worker: how long the event loop is held by one call, in processor time and in any.
+"""A filter that watches its worker: how long work on bodies holds the event loop at once, in processor time and in any.
 
-`GET /holds` is answered with what was noted since the last time.  It replaces what runs the loop's calls, which is for tests only.
+`GET /holds` is answered with what was noted since the last time.  It replaces a method of the proxy, which is for tests
+only.
 """
 
 import json
 from typing import Any
 
 FILTER = """
-import asyncio
 import json
 import time
 
 from lockgate import block
+from proxy.body import Body
 
-#: Calls that take less than this are no work on a body: seconds.
-LEAST = 0.00005
 taken, longest = [], 0.0
-usual = asyncio.events.Handle._run
+usual = Body._go
 
 
-def run(handle):
+def go(body, reply):
     global longest
     began, used = time.perf_counter(), time.thread_time()
-    usual(handle)
-    if (used := time.thread_time() - used) >= LEAST:
-        taken.append(used)
-        longest = max(longest, time.perf_counter() - began)
+    usual(body, reply)
+    taken.append(time.thread_time() - used)
+    longest = max(longest, time.perf_counter() - began)
 
 
-asyncio.events.Handle._run = run
+Body._go = go
 
 
 class Holds:

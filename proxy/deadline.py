@@ -21,8 +21,8 @@ from collections.abc import Callable
 #: Seconds between two looks at the clock.  The first in a call only notes where the processor's clock stands, a system
 #: call that most calls are thus spared; so a call may take two ticks beyond its limit.
 TICK = 0.01
-#: A call that does not use the processor, such as a sleep, may take this many times its limit in ticks.  Seen under full
-#: load: a process that did not run for 340 ms, in an upload of a million calls.
+#: A call that does not use the processor, such as a sleep, may take this many times its limit, in ticks.  Seen under
+#: full load: a process that did not run for 340 ms, in an upload of a million calls.
 GRACE = 4
 #: Ticks without a call after which the timer rests.
 IDLE_TICKS = 100

@@ -8,9 +8,10 @@ from addons.decode import Unscannable
 MAX_DEPTH: Final = 16
 #: Views of one message.  An archive of a source tree has some thousand entries.
 MAX_VIEWS: Final = 20_000
-#: Bytes in all views: what is small may expand freely, what is large by FACTOR.  Base64 in JSON is seen 4 times.
+#: Bytes in all views: what is small may expand freely, what is large by FACTOR.  Logs shrink to a hundredth, and a text
+#: is seen in up to 4 views; what it may cost in time is bounded as well, by whoever feeds the tree.
 FREE: Final = 64 * 1024 * 1024
-FACTOR: Final = 24
+FACTOR: Final = 400
 #: Bytes in all views that one piece of the body may become, whole and for each of its bytes: what is done with it holds
 #: the event loop.  Deflate makes 1030 of one; what makes more of it at once is packed more than once, for nothing.
 AT_ONCE: Final = 4 * 1024 * 1024

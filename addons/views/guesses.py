@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from addons.views.multipart import Mail
+from addons.views.multipart import Mail, Multipart
 from addons.views.office import Hidden
 from addons.views.pdf import Mentioned
 from addons.views.protobuf import Lengths
@@ -17,19 +17,25 @@ _PDF: Final = re.compile(rb"^%PDF-[12]\.\d", re.MULTILINE)
 _MAIL: Final = re.compile(
     rb"(?i)(?:From|Date|Subject|To|Received|Return-Path|Delivered-To|Message-ID|MIME-Version|DKIM-Signature|X-[\w-]+"
     rb"|ARC-[\w-]+):[ \t][^\r\n]*\r?\n(?:[ \t]+\S|[\w-]+:[ \t])")
+#: A first part with a header; `sniff` takes it for data if a file follows at once.
+_MULTIPART: Final = re.compile(rb"--[^\s]{1,70}[ \t]*\r?\n[\w-]{1,60}:[ \t]")
 
 
 def guesses(view: View, head: bytes) -> list[Reader]:
     """Return readers for what a view with these first bytes may hold."""
-    if view.text_depth:
-        return []
+    binary = view.kind.startswith(_BINARY)
+    if view.text_depth and (not binary or view.kind == "data"):
+        return []       # a text in another spelling, or its pieces
     made: list[Callable[[View], Reader]] = []
-    if view.kind.startswith(_BINARY) or b"PK\3\4" in head:
+    if binary or b"PK\3\4" in head:
         made.append(Hidden)
     if _PDF.search(head):
         made.append(Mentioned)
     if view.kind == "data":
         made.append(Lengths)
-    if view.kind.startswith("text/") and _MAIL.match(head) and not view.path.endswith("> headers"):
-        made.append(Mail)
+    if view.kind == "data" or view.kind.startswith("text/"):
+        if _MULTIPART.match(head):
+            made.append(Multipart)
+        elif _MAIL.match(head) and not view.path.endswith("> headers"):
+            made.append(Mail)
     return [make(view) for make in made]

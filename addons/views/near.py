@@ -33,6 +33,7 @@ class Excerpt:
         self._view, self._step, self._whole = view, step, whole
         self._out: View | None = None
         self._since = self._told = 0            # places in the view from which and until which is told
+        self._begun = 0                         # where began what was not yet judged for sure
         self._pieces: list[bytes] = []
 
     def tell(self, data: bytes, since: int, until: int) -> None:
@@ -45,14 +46,17 @@ class Excerpt:
             if self._view.text_depth >= MAX_TEXT_DEPTH:
                 raise Unscannable(f"it is wrapped more than {MAX_TEXT_DEPTH} times")
             self._out = self._view.inside(self._step, transform=True, since=since)
+            self._begun = since
             if self._whole:
                 self._out.feed(data, since)
                 self._out.begin()
                 self._told = until
                 return
         elif since > self._told:
-            if since >= self._told + LAG:
+            # Little pieces, far from each other, would otherwise be held back until they are HOLD bytes together.
+            if since >= self._begun + LAG:
                 self.pause()
+                self._begun = since
             elif self._pieces or self._out.offset:
                 self._pieces.append(BORDER)
         if not self._pieces:

@@ -8,7 +8,7 @@ from addons.views.container import Container
 from addons.views.tree import View
 
 #: Bytes of a part without text after which its text is taken to have ended: nothing is held back for what comes later.
-QUIET: Final = 64 * 1024
+QUIET: Final = 8 * 1024
 _HEADS: Final = (b"<", b"\xef\xbb\xbf<")
 
 

@@ -30,7 +30,8 @@ def main() -> None:
         sock.sendall(ASK)
         answer = b""
         while not answer.endswith(b"ok"):
-            assert (data := sock.recv(4096)), answer
+            data = sock.recv(4096)
+            assert data, answer
             answer += data
         print(time.perf_counter() - began, flush=True)
         time.sleep(REST)

@@ -26,9 +26,9 @@ from proxy.turns import Turns
 #: Decoded bytes held back while scanners are listening.  A rule must have seen enough of a value to name it within
 #: HOLD - 4 bytes of its start; then at most the value's first 4 characters have left.
 HOLD: Final = 4096
-#: Raw bytes that may be held back for views that have yet to make up their mind; a document that can only be read as a
-#: whole is bounded by who reads it, and by this.
-MAX_HELD: Final = 64 * 1024
+#: Raw bytes that may be held back for views that have yet to make up their mind: readers keep up to 64 KiB behind.
+#: What can only be read as a whole is bounded by who reads it, and by this.
+MAX_HELD: Final = 256 * 1024
 MAX_PINNED: Final = 64 * 1024 * 1024
 #: Seconds of work on bodies until other connections have their turn.
 SLICE: Final = 0.0005

@@ -25,6 +25,19 @@ _ENTITY: Final = rb"&(?:#(?:[0-9]{1,7}+|[xX]H{1,6}+)(?:;|(?!\]\]))|[A-Za-z][A-Za
 #: Where a text goes on in another section (XML 1.0, 2.7).
 _CDATA: Final = rb"\]\]><!\[CDATA\["
 _PLUS: Final = rb"\+{1,64}"
+#: The same, with what other escapes make of the signs that they begin with, however often: `%252541`, `&amp;amp;#65;`.
+#: As many repeats as stay well below what a reader may keep.
+_AMPS: Final = rb"(?:(?:amp|#0{0,4}38|#[xX]0{0,4}26);){0,90}"
+_DEEP_SLASHED: Final = _SLASHED.replace(rb"\\(?:", rb"\\{1,500}(?:", 1).replace(rb"\\u[dD][c", rb"\\{1,500}u[dD][c")
+_DEEP_PERCENT: Final = rb"%(?:25){0,200}(?:H{2}|uH{4})"
+_DEEP_ENTITY: Final = _ENTITY.replace(b"&", b"&" + _AMPS, 1)
+_DEEP_PART: Final = re.compile((rb"(?:(?<!\\)\\{1,500}+[^\\%&]{0,11}|%(?:25){0,200}+(?:2|u?H{0,4})|&" + _AMPS + rb"(?:#?[0-9A-Za-z]{0,32}))\Z"
+                                ).replace(b"H", _HEX))
+_FOLDED: Final = re.compile((rb"\\+(?=\\[^\\])|\\+(?=\\\\\Z)|(?<=\A%)(?:25)+(?=H{2}\Z|uH{4}\Z)|(?<=\A&)" + _AMPS.replace(b"{0,90}", b"+")
+                             + rb"(?=.)").replace(b"H", _HEX), re.DOTALL)
+_DEEPEST: Final = 1100
+#: Escapes of escapes that are undone one by one; the next undoes all that are left: no text is to be too deep for it.
+DEEP: Final = 3
 #: The beginnings of these at the end of a text.
 _PART: Final = re.compile((rb"\\[^\\]{0,11}\Z|%(?:u?H{0,4})?\Z|&(?:#?[0-9A-Za-z]{0,32})?\Z"
                            rb"|\](?:\](?:>(?:<(?:!(?:\[C?D?A?T?A?)?)?)?)?)?\Z").replace(b"H", _HEX))
@@ -108,9 +121,12 @@ class Escapes(Unwriter):
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        self._found = [(form, _test(form)) for form in self.forms]
+        self._deep = view.text_depth >= DEEP
+        self._found = [(_DEEPER.get(form, form) if self._deep else form, _test(form)) for form in self.forms]
 
     def parts(self, text: bytes, last: bool) -> list[bytes]:
+        if self._deep and not last and (begun := _DEEP_PART.search(text, max(0, len(text) - _DEEPEST))):
+            text = text[: begun.start()]
         # A form by itself is searched at the speed of memchr, several at once are not: ask which there are.
         forms = [form for form, found in self._found if found(text)]
         parts = _splitter(*forms).split(text) if forms else [text]
@@ -119,7 +135,13 @@ class Escapes(Unwriter):
         return parts
 
     def values(self, parts: list[bytes]) -> list[bytes]:
+        if self._deep:
+            parts = [_FOLDED.sub(b"", part) for part in parts]
         return list(map(_VALUES.__getitem__, parts))
+
+
+_DEEPER: Final = {form.replace(b"H", _HEX): deeper.replace(b"H", _HEX) for form, deeper in (
+    (_SLASHED, _DEEP_SLASHED), (_PERCENT, _DEEP_PERCENT), (_ENTITY, _DEEP_ENTITY))}
 
 
 class FormEscapes(Escapes):

@@ -21,6 +21,8 @@ LAG: Final = 16 * 1024
 BATCH: Final = 256
 #: Text in text in text: more than any program writes.
 MAX_TEXT_DEPTH: Final = 5
+#: Of those, so many of base64 and its like are an intention; what looks like one more after other steps is a guess.
+MAX_PACKED: Final = 3
 
 
 class Excerpt:
@@ -44,6 +46,8 @@ class Excerpt:
         if self._out is None:
             self._since = since
             if self._view.text_depth >= MAX_TEXT_DEPTH:
+                if _packed(self._view) < MAX_PACKED:
+                    return
                 raise Unscannable(f"it is wrapped more than {MAX_TEXT_DEPTH} times")
             self._out = self._view.inside(self._step, transform=True, since=since)
             self._begun = since
@@ -86,6 +90,17 @@ class Excerpt:
         if self._pieces and self._out is not None:
             pieces, self._pieces = self._pieces, []
             self._out.feed(b"".join(pieces), self._since)
+
+
+def _packed(view: View) -> int:
+    """How often what is read has been decoded from a run of letters: that is no chance, and no accident."""
+    return sum(step.startswith(("base64", "base32", "hex")) for step in view.path.split(" > "))
+
+
+def lags(view: View, inside: View, place: int) -> bool:
+    """True if of a view inside another so little is told that at this place much is held back for it."""
+    waiting = inside.undecided()
+    return waiting is not None and view.origin(place) - waiting >= LAG
 
 
 class TextReader:

@@ -11,6 +11,7 @@ from typing import Final
 from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.container import Container
+from addons.views.near import lags
 from addons.views.tree import BORDER, View
 
 #: Media types of protobuf messages.
@@ -118,6 +119,8 @@ class Strings(Container):
         text = BORDER.join(found) + BORDER
         if self.child is None:
             self.child = self.view.inside("strings", transform=True, since=since)
+        elif lags(self.view, self.child, since):
+            self.child.pause()
         self.child.feed(text, since)
 
     def still(self, size: int, found: bool) -> None:

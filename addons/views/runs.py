@@ -124,11 +124,11 @@ class Runs(TextReader):
 
     def _judge(self, run: bytes, start: int, end: int) -> None:
         """Tell what a whole run stands for, if it makes sense.  Names and hashes must get through here fast."""
-        if len(run) >= CONTAINER:
+        if len(run) > LINE:
             run = run.translate(None, _BREAKS)
-            if MAGIC.match(run):
-                self._open(decoded(run), start)
-                return
+        if len(run) >= CONTAINER and MAGIC.match(run):
+            self._open(decoded(run), start)
+            return
         if not run.translate(None, HEX) or run[:2] in (b"0x", b"0X"):
             self._judge_hex(run[2:] if run[1] in b"xX" else run, start, end)
         elif run.islower() or (not run.translate(None, DIGITS32) and self._is_base32(run, start, end)):

@@ -9,7 +9,7 @@ from addons.views.tree import View
 
 #: Bytes of a part without text after which its text is taken to have ended: nothing is held back for what comes later.
 QUIET: Final = 8 * 1024
-_HEADS: Final = (b"<", b"\xef\xbb\xbf<")
+_HEADS: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\0", b"\xfe\xff\0<", b" ", b"\t", b"\r", b"\n")
 
 
 class Part(Container):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from addons.decode import Unscannable
-from addons.views.container import Container
+from addons.views.container import Container, guessed
 from addons.views.tree import View
 from addons.views.unpack import ZIP_METHODS, Stored, Stream, ZipLzma
 from addons.views.ziprecords import CENTRAL, END, LOCAL, is_utf8, sizes64
@@ -67,15 +67,16 @@ class Zip(Container):
         self._show_names()
         if self._step == self._stored:
             self._hear(len(self._buffer))
-        if self._step != self._seek:
-            self.fault("a zip archive is cut short")
-        if not self._whole:
-            self.fault("a zip archive without its directory")
+        if not guessed(self.view) and (self._step != self._seek or not self._whole):
+            self.fault("a zip archive " + ("is cut short" if self._step != self._seek else "without its directory"))
 
     def fault(self, reason: str) -> None:
         """The archive is not what it says."""
         if not self.lenient:
             raise Unscannable(reason)
+
+    def confirmed(self, at: int) -> None:
+        """The directory names an entry at this place."""
 
     @staticmethod
     def refused(reason: str) -> None:
@@ -281,6 +282,7 @@ class Zip(Container):
         for at, (name, packed, method) in self._listed:
             if self._seen.get(at + moved) not in ((name, packed, method), (name, -1, method)):
                 fault("the directory of a zip archive names what is not there")
+            self.confirmed(at + moved)
         self._listed, self._directory, self._directory64, self._whole = [], -1, -1, True
         return self._nothing()
 

@@ -1,7 +1,9 @@
 """Bodies and their views: who hears them, what waits, what is held back, and that nobody is kept from a turn for long."""
 
 import asyncio
+import base64
 import gzip
+import random
 import time
 
 import brotli
@@ -131,12 +133,28 @@ def test_a_value_of_a_view_never_leaves(size):
     assert len(left) <= text.index(b"secret") + 4
 
 
-def test_clean_views_let_the_body_stream():
-    """What is held back stays small."""
+@pytest.mark.parametrize("size", [64, 1000, 1 << 20])
+def test_a_value_that_is_written_long_never_leaves(size):
+    """Two thousand characters more are twelve thousand bytes of the body."""
+    text = b"".join(b"\\u%04x" % c for c in b"." * 3000 + b"SECRET" + b"," * 4000)
+    viewer = Viewer({b"SECRET" + b"," * 2000: block("no")}, wants=lambda view: view.path.endswith("unescaped"))
+    left, stop = run(text, viewer, size=size)
+    assert stop == ("r", Action.BLOCK)
+    assert len(left) <= 3000 * 6 + 4
+
+
+@pytest.mark.parametrize("text", [
+    pytest.param(b"upper:" + b"z" * 30_000, id="with a view"),
+    pytest.param(random.Random(1).randbytes(30_000), id="binary"),
+    pytest.param(b"%41 \\u0041 " * 3000, id="escapes"),
+    pytest.param(base64.b64encode(base64.b64encode(b"some words " * 1500)), id="base64"),
+])
+def test_clean_views_let_the_body_stream(text):
+    """What is held back stays small, and far from its bound."""
     body = Body([], "", lambda _: True, viewers=[(rule(), Viewer())])
-    for _ in range(50):
-        asyncio.run(body.show(b"upper:" + b"z" * 30_000))
-        assert body.held < MAX_HELD
+    for _ in range(30):
+        assert asyncio.run(body.show(text))[1] is None
+        assert body.held < MAX_HELD / 2
 
 
 @pytest.mark.parametrize(("viewers", "said"), [
@@ -169,7 +187,7 @@ def test_an_allow_silences_scanners_behind_it():
 @pytest.mark.parametrize("answer", [block("no"), None])
 def test_unscannable(raw, reason, answer, monkeypatch):
     monkeypatch.setattr(body_module, "READING", 0.05)
-    monkeypatch.setattr(body_module, "MAX_PINNED", MAX_HELD)
+    monkeypatch.setattr(body_module, "MAX_PINNED", 64 * 1024)
     told = []
     viewer = Viewer(unscannable=lambda view, why: told.append((view.path, why)) or answer)
     left, stop = run(raw, viewer, size=30_000)

@@ -41,10 +41,19 @@ def form(*parts, boundary=b"A"):
     return b"".join(parts) + b"--" + boundary + b"--\r\n"
 
 
+def document(name, xml):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr(name, xml)
+    return out.getvalue()
+
+
 def between(text, what):
     return what.join(text[at : at + 1] for at in range(len(text)))
 
 
+RUNS = "<d><p>" + "".join(f"<r><t>{c}</t></r>" for c in SECRET.decode()) + "</p></d>"
 PACKED = gzip.compress(TEXT)
 #: Name: the body, what it is declared to be, the path under which the secret is found.
 FOUND = {
@@ -86,6 +95,9 @@ FOUND = {
     "the same, for base64": (form(part(b'{"a":"' + base64.b64encode(TEXT) + b'"}', b"Content-Transfer-Encoding: base64")),
                              MULTIPART, "body > multipart[1] > base64"),
     "part behind the last boundary": (form(part(b"x")) + form(part(PACKED)), MULTIPART, "body > multipart[2] > gzip"),
+    "a document's part elsewhere": (document("custom/x.xml", RUNS), "", "body > zip:custom/x.xml > text"),
+    "a document's part in capitals": (document("Word/Document.XML", RUNS), "", "body > zip:Word/Document.XML > text"),
+    "gRPC of another format": (b"\0" + len(PACKED).to_bytes(4) + PACKED, "application/grpc+mine", "body > grpc[1] > gzip"),
     "two content types": (b"pre\r\n" + form(part(PACKED)), "text/plain, " + MULTIPART, "body > multipart[1] > gzip"),
     "two content types of a part": (
         form(part(TEXT.decode().encode("cp037"), b"Content-Type: text/plain\r\nContent-Type: a/b; charset=cp037")),
@@ -100,6 +112,7 @@ REFUSED = {
                                    "multipart/form-data; xboundary=A; boundary=B"),
     "boundary without a semicolon": (form(part(b"x", boundary=b"B"), part(PACKED)), "multipart/form-data boundary=A"),
     "bare carriage returns": (part(b"x") + b"\r" + form(part(PACKED, eol=b"\r")), MULTIPART),
+    "unknown transfer encoding": (form(part(b"begin 644 a", b"Content-Transfer-Encoding: x-uuencode")), MULTIPART),
     "method of the directory alone": (zipped(_8=0), ""),
     "version of the directory alone": (b"\x89PNG\r\n\x1a\n" + bytes(900) + zipped(_4=200), "image/png"),
 }

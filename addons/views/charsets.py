@@ -128,6 +128,11 @@ def _wide(text: bytes) -> bool:
     return any((b"0" * zeros + b"x") * 3 in classes for zeros in (1, 3, 7))
 
 
+def maybe_wide(text: bytes) -> bool:
+    """True if strings of wide characters may be here."""
+    return b"\0" in text and _wide(text)
+
+
 def _without_beginning(text: bytes) -> bytes:
     begun = _BEGINNING.search(text, max(0, len(text) - _PART))
     return text[: begun.start()] if begun else text
@@ -149,7 +154,7 @@ class WideStrings(Unwriter):
         self._within = False
 
     def parts(self, text: bytes, last: bool) -> list[bytes]:
-        if 0 not in text or not (self._within or _wide(text)):
+        if b"\0" not in text or not (self._within or _wide(text)):
             self._within = False
             return [text] if last else [_without_beginning(text)]
         head: list[bytes] = []

@@ -6,8 +6,15 @@ from typing import Final
 from addons import llm_views
 from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
-from addons.views.charsets import WideStrings, charset_reader, declared_charset, marked_charset, shown_charset
-from addons.views.escapes import Escapes, FormEscapes
+from addons.views.charsets import (
+    WideStrings,
+    charset_reader,
+    declared_charset,
+    marked_charset,
+    maybe_wide,
+    shown_charset,
+)
+from addons.views.escapes import Escapes, FormEscapes, maybe_escapes, maybe_form
 from addons.views.grpc import TYPES, Grpc
 from addons.views.guesses import guesses
 from addons.views.multipart import ENCODED, Part, multipart
@@ -17,10 +24,11 @@ from addons.views.oldoffice import Ole, Rtf
 from addons.views.pdf import Pdf
 from addons.views.protobuf import TYPES as PROTOBUF
 from addons.views.protobuf import Protobuf
-from addons.views.quoted import Quoted
-from addons.views.runs import Runs
+from addons.views.quoted import Quoted, is_quoted, maybe_quoted
+from addons.views.runs import Runs, maybe_runs
 from addons.views.sse import Events
 from addons.views.tree import Reader, View
+from addons.views.watching import Sign, Watch
 from addons.views.zips import ZIPS
 
 Make = Callable[[View], Reader]
@@ -64,19 +72,20 @@ def known(view: View) -> bool:
 
 def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
-    if known(view):
-        return [DECLARED[media_type(view)](view), *llm_views.readers(view, head)], False
-    if view.declared == llm_views.PLAIN:
+    declared = media_type(view) if view.declared else ""
+    if declared in DECLARED:
+        return [DECLARED[declared](view), *llm_views.readers(view, head)], False
+    if view.declared is llm_views.PLAIN:        # the object: nobody outside can declare that
         return [], True
-    for start, make in DECLARED_AS.items():
-        if media_type(view).startswith(start):
+    for start, make in DECLARED_AS.items() if declared else ():
+        if declared.startswith(start):
             return [make(view)], True
     if head and view.kind in BY_KIND:
         return [BY_KIND[view.kind](view)], True
     if charset := marked_charset(head):
         return [charset_reader(view, charset)], True
-    made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
-    if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
+    made: list[Reader] = [Protobuf(view)] if declared in PROTOBUF else guesses(view, head)
+    if declared == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
         return made, True
     return [*made, *texts(view, head), *llm_views.readers(view, head)], True
 
@@ -84,11 +93,14 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
 def texts(view: View, head: bytes) -> list[Reader]:
     """Return the readers of texts, and of what may hold some."""
     form = view.kind == "application/form" or media_type(view) == FORM
-    readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view)]
+    signs: list[Sign] = [(maybe_form, FormEscapes) if form else (maybe_escapes, Escapes), (maybe_runs, Runs)]
     if len(head.translate(None, PRINTABLE)) <= len(head) // 2:     # what it writes is printable
-        readers.append(Quoted(view))
-    if view.text_depth < MAX_TEXT_DEPTH and (charset := shown_charset(head) or declared_charset(view.declared)):
-        readers.append(charset_reader(view, charset))
-    else:
-        readers.append(WideStrings(view))
-    return readers
+        signs.append((always if is_quoted(view) else maybe_quoted, Quoted))
+    if view.text_depth < MAX_TEXT_DEPTH and (
+            charset := shown_charset(head) or (declared_charset(view.declared) if view.declared else "")):
+        return [Watch(view, signs), charset_reader(view, charset)]
+    return [Watch(view, [*signs, (maybe_wide, WideStrings)])]
+
+
+def always(_text: bytes) -> bool:
+    return True

@@ -100,6 +100,16 @@ def _test(form: bytes) -> Callable[[bytes], object]:
     return re.compile(form).search
 
 
+def maybe_escapes(text: bytes) -> bool:
+    """True if escapes may be here."""
+    return b"\\" in text or b"%" in text or b"&" in text or b"]]>" in text
+
+
+def maybe_form(text: bytes) -> bool:
+    """The same in a form, in which `+` is a space."""
+    return b"+" in text or maybe_escapes(text)
+
+
 class Escapes(Unwriter):
     """Undoes escapes."""
 

@@ -26,7 +26,7 @@ def guesses(view: View, head: bytes) -> list[Reader]:
     made: list[Callable[[View], Reader]] = []
     if view.kind.startswith(_BINARY) or b"PK\3\4" in head:
         made.append(Hidden)
-    if _PDF.search(head):
+    if b"%PDF-" in head and _PDF.search(head):
         made.append(Mentioned)
     if view.kind == "data":
         made.append(Lengths)

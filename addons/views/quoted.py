@@ -16,6 +16,16 @@ _PART: Final = re.compile(rb"=[^=\n]{0,9}\Z")
 _UNSURE: Final = re.compile(rb".(?:=[^=\n]{0,3}(?:=[0-9A-Fa-f]?)?)?\Z", re.DOTALL)    # with what stands before
 
 
+def is_quoted(view: View) -> bool:
+    """True if this is declared to be quoted-printable."""
+    return view.declared.lower().startswith("quoted-printable")
+
+
+def maybe_quoted(text: bytes) -> bool:
+    """True if something stands here that is in no other text."""
+    return b"=" in text and _SURE.search(text) is not None
+
+
 class Quoted(Unwriter):
     """Undoes quoted-printable."""
 
@@ -23,7 +33,7 @@ class Quoted(Unwriter):
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        self._sure = view.declared.lower().startswith("quoted-printable")
+        self._sure = is_quoted(view)
 
     def parts(self, text: bytes, last: bool) -> list[bytes]:
         start = 0

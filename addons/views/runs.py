@@ -56,6 +56,11 @@ _BREAK: Final = re.compile(rb"\r?\n[ \t]?(?=[A-Za-z0-9+/_-])")
 _BREAK_PART: Final = re.compile(rb"\r?(?:\n[ \t]?)?\Z")
 
 
+def maybe_runs(text: bytes) -> bool:
+    """True if a run may be here."""
+    return _CORE in text.translate(_CLASSES)
+
+
 class Runs(TextReader):
     """Finds runs and opens views of what they hold."""
 

@@ -13,6 +13,10 @@ from addons.sniff import SIGNATURES
 
 #: At least one of so many bytes is 0 where UTF-16 is somewhere.
 ZEROS: Final = 12
+#: Hexadecimal digits that make a text: 11 bytes are a social security number.
+SHORT_HEX: Final = 22
+#: Base64 of text in another language than English: there is more that looks like it.
+OTHER: Final = 20
 #: A run of so many characters is no name: it is decoded whatever it holds.
 ANYTHING: Final = 256
 #: Bytes of UTF-16 that need not be ASCII.
@@ -47,7 +51,22 @@ def _magics() -> list[bytes]:
 
 #: What of these fills characters.
 MAGIC: Final = re.compile(b"|".join(re.escape(base64.b64encode(m)[: len(m) * 8 // 6]) for m in _magics()))
-HEX_MAGIC: Final = re.compile(b"(?i)" + b"|".join(m.hex().encode() for m in _magics() if len(m) > 2))
+HEX_MAGIC: Final = re.compile(b"|".join(m.hex().encode() for m in _magics() if len(m) > 2))
+
+
+def _beginning() -> bytes:
+    """Return the form of three bytes of UTF-8 without control characters, as far as one character at a time tells: of
+    the first byte come the upper six bits, of the second the upper half."""
+    signs = ALNUM[10:] + ALNUM[:10] + b"+/"
+    fit = [c for c in range(256) if (c >= 0x20 or c in b"\t\n\r") and c not in (0x7F, 0xC0, 0xC1) and c < 0xF5]
+    first = {signs[c >> 2] for c in fit}
+    second = {signs[high | c >> 4] for c in fit for high in (0, 16, 32, 48)}
+    return b"".join((b"[", bytes(sorted(first)), b"][", bytes(sorted(second)), b"_-]", _ANY, _ANY))
+
+
+_MAY_BE_UTF8: Final = re.compile(_beginning() * (OTHER // 4))
+#: Every other digit is 2 to 7.
+_MAY_BE_HEX_TEXT: Final = re.compile(rb"(?:0[xX])?.?" + rb"[2-7]." * (SHORT_HEX // 2 - 1), re.DOTALL)
 
 
 def decoded(run: bytes) -> bytes:
@@ -94,6 +113,29 @@ def zeros_from(run: bytes) -> int:
         return -1
     zeros = [decoded(run[at:]).count(0) for at in range(4)]
     return zeros.index(max(zeros)) if max(zeros) >= len(run) * 3 // 4 // ZEROS else -1
+
+
+def is_vain(run: bytes) -> bool:
+    """True if a run is nothing that makes sense, without a closer look: names and hashes must get through here fast."""
+    size = len(run)
+    if size < SHORT_HEX:
+        # A word or a number: some letter of the base64 of any text is a capital, and too short for the others.
+        if run.islower() or run.isdigit():
+            return True
+    else:
+        if size >= 2 * CONTAINER or _MAY_BE_HEX_TEXT.match(run) or run.count(b"00") >= (size - 2) // 8:
+            return False
+        if size >= CONTAINER and (MAGIC.match(run) or HEX_MAGIC.match(run.lower())):
+            return False
+        if run.islower() or run.isdigit():
+            return True
+    if run.isupper() or run.count(b"A") >= size // 4 or TEXT.search(run):
+        return False
+    return size < OTHER or run.isalpha() or not may_be_utf8(run)
+
+
+def may_be_utf8(run: bytes) -> bool:
+    return _MAY_BE_UTF8.match(run) is not None
 
 
 def is_text(value: bytes) -> bool:

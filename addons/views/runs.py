@@ -22,10 +22,13 @@ from addons.views.alphabets import (
     MAGIC,
     NOT_32,
     NOT_HEX,
+    OTHER,
+    SHORT_HEX,
     TEXT32,
     UNPRINTABLE,
     decoded,
     is_text,
+    is_vain,
     narrow,
     sense,
     unbase32,
@@ -38,10 +41,6 @@ from addons.views.tree import View
 
 #: Letters and digits in a row that make a candidate: base64 of ten bytes.
 SHORT: Final = 14
-#: The same in hexadecimal digits: 11 bytes are a social security number.
-SHORT_HEX: Final = 22
-#: Base64 of text in another language than English: there is more that looks like it.
-OTHER: Final = 20
 #: A run that is still going on after so many characters is decoded as it comes.
 LONG: Final = 2048
 #: Characters of a group that may still be there when the next come, with the break of a line.
@@ -52,6 +51,8 @@ LINE: Final = 32
 _CLASSES: Final = bytes(ord("x") if c in ALNUM else ord("y") if c in b"+/-_" else ord(" ") for c in range(256))
 _CORE: Final = b"x" * SHORT
 _BREAKS: Final = b"\r\n \t"
+#: Words remembered of a view.
+_MOST_VAIN: Final = 1024
 _BREAK: Final = re.compile(rb"\r?\n[ \t]?(?=[A-Za-z0-9+/_-])")
 _BREAK_PART: Final = re.compile(rb"\r?(?:\n[ \t]?)?\Z")
 
@@ -68,6 +69,7 @@ class Runs(TextReader):
         super().__init__(view)
         self._text = {step: Excerpt(view, step, whole=True) for step in ("base64", "base32", "hex")}
         self._long: _Long | None = None
+        self._vain: set[bytes] = set()      # words that were judged: names come again and again
 
     def read(self, text: bytes, last: bool) -> int:
         start = 0
@@ -79,7 +81,7 @@ class Runs(TextReader):
         while (found := classes.find(_CORE, start)) >= 0:
             begin = max(start, classes.rfind(b" ", start, found) + 1)
             end = classes.find(b" ", found)
-            if end < 0 or end - begin >= LINE:
+            if end < 0 or (end - begin >= LINE and text[end] in b"\r\n"):
                 end = self._end(text, classes, begin)
             if end < 0:
                 if not last and len(text) - begin < LONG:
@@ -92,8 +94,13 @@ class Runs(TextReader):
                     return self._passed(start)
             else:
                 run, start = text[begin:end], end
-                # A word or a number: some letter of the base64 of any text is a capital, and too short for the others.
-                if end - begin >= SHORT_HEX or not (run.islower() or run.isdigit()):
+                if end - begin > LINE and b"\n" in run:
+                    run = run.translate(None, _BREAKS)
+                if run in self._vain:
+                    pass
+                elif is_vain(run):
+                    self._forget(run)
+                else:
                     self._judge(run, self.at + begin, self.at + end)
         if last:
             return self._passed(len(text))
@@ -127,14 +134,16 @@ class Runs(TextReader):
             line = broken.end()
         return -1
 
+    def _forget(self, run: bytes) -> None:
+        if len(self._vain) >= _MOST_VAIN:
+            self._vain.clear()
+        self._vain.add(run)
+
     def _judge(self, run: bytes, start: int, end: int) -> None:
         """Tell what a whole run stands for, if it makes sense.  Names and hashes must get through here fast."""
-        if len(run) >= CONTAINER:
-            run = run.translate(None, _BREAKS)
-            if MAGIC.match(run):
-                self._open(decoded(run), start)
-                return
-        if not run.translate(None, HEX) or run[:2] in (b"0x", b"0X"):
+        if len(run) >= CONTAINER and MAGIC.match(run):
+            self._open(decoded(run), start)
+        elif not run.translate(None, HEX) or run[:2] in (b"0x", b"0X"):
             self._judge_hex(run[2:] if run[1] in b"xX" else run, start, end)
         elif run.islower() or (not run.translate(None, DIGITS32) and self._is_base32(run, start, end)):
             return      # some letter of the base64 of any text is a capital
@@ -159,7 +168,7 @@ class Runs(TextReader):
         if len(run) < SHORT_HEX:
             return
         at = 0
-        if HEX_MAGIC.match(run) and len(run) >= CONTAINER:
+        if len(run) >= CONTAINER and HEX_MAGIC.match(run.lower()):
             self._open(unhex(run), start, "hex")
         elif run.count(b"00") >= len(run) // 8 and (value := narrow(unhex(run))):
             self._text["hex"].tell(value, start, end)

@@ -13,27 +13,17 @@ from typing import Final
 from addons.views.alphabets import (
     ALNUM,
     ANYTHING,
-    CONTAINER,
     DIGITS32,
     HEX,
-    HEX_MAGIC,
-    HEX_TEXT,
-    HEXES,
     MAGIC,
     NOT_32,
     NOT_HEX,
-    OTHER,
-    SHORT_HEX,
-    TEXT32,
-    UNPRINTABLE,
+    Meaning,
     decoded,
-    is_text,
-    is_vain,
-    narrow,
+    meaning,
     sense,
     unbase32,
     unhex,
-    whole,
     zeros_from,
 )
 from addons.views.near import Excerpt, TextReader
@@ -51,8 +41,9 @@ LINE: Final = 32
 _CLASSES: Final = bytes(ord("x") if c in ALNUM else ord("y") if c in b"+/-_" else ord(" ") for c in range(256))
 _CORE: Final = b"x" * SHORT
 _BREAKS: Final = b"\r\n \t"
-#: Words remembered of a view.
-_MOST_VAIN: Final = 1024
+#: Runs remembered of a view.
+_MOST_JUDGED: Final = 1024
+_NEW: Final = Meaning("", b"")      # a run that is not among them
 _BREAK: Final = re.compile(rb"\r?\n[ \t]?(?=[A-Za-z0-9+/_-])")
 _BREAK_PART: Final = re.compile(rb"\r?(?:\n[ \t]?)?\Z")
 
@@ -69,18 +60,18 @@ class Runs(TextReader):
         super().__init__(view)
         self._text = {step: Excerpt(view, step, whole=True) for step in ("base64", "base32", "hex")}
         self._long: _Long | None = None
-        self._vain: set[bytes] = set()      # words that were judged: names come again and again
+        self._judged: dict[bytes, Meaning | None] = {}      # names come again and again
 
     def read(self, text: bytes, last: bool) -> int:
-        start = 0
+        start, judged = 0, self._judged
         classes = text.translate(_CLASSES)
         if self._long is not None:
             start = self._go_on(text, classes, last)
             if self._long is not None:
                 return self._passed(start)
-        while (found := classes.find(_CORE, start)) >= 0:
-            begin = max(start, classes.rfind(b" ", start, found) + 1)
-            end = classes.find(b" ", found)
+        while (core := classes.find(_CORE, start)) >= 0:
+            begin = max(start, classes.rfind(b" ", start, core) + 1)
+            end = classes.find(b" ", core)
             if end < 0 or (end - begin >= LINE and text[end] in b"\r\n"):
                 end = self._end(text, classes, begin)
             if end < 0:
@@ -94,14 +85,12 @@ class Runs(TextReader):
                     return self._passed(start)
             else:
                 run, start = text[begin:end], end
-                if end - begin > LINE and b"\n" in run:
+                if end - begin > LINE and (b"\n" in run or b"\r" in run):
                     run = run.translate(None, _BREAKS)
-                if run in self._vain:
-                    pass
-                elif is_vain(run):
-                    self._forget(run)
-                else:
-                    self._judge(run, self.at + begin, self.at + end)
+                if (found := judged.get(run, _NEW)) is _NEW:
+                    found = self._judge(run)
+                if found is not None:
+                    self._tell(found, self.at + begin, self.at + end)
         if last:
             return self._passed(len(text))
         return self._passed(max(start, classes.rfind(b" ") + 1, len(text) - LONG))
@@ -134,52 +123,19 @@ class Runs(TextReader):
             line = broken.end()
         return -1
 
-    def _forget(self, run: bytes) -> None:
-        if len(self._vain) >= _MOST_VAIN:
-            self._vain.clear()
-        self._vain.add(run)
+    def _judge(self, run: bytes) -> Meaning | None:
+        found = meaning(run)
+        if len(self._judged) >= _MOST_JUDGED:
+            self._judged.clear()
+        if len(run) < ANYTHING:
+            self._judged[run] = found
+        return found
 
-    def _judge(self, run: bytes, start: int, end: int) -> None:
-        """Tell what a whole run stands for, if it makes sense.  Names and hashes must get through here fast."""
-        if len(run) >= CONTAINER and MAGIC.match(run):
-            self._open(decoded(run), start)
-        elif not run.translate(None, HEX) or run[:2] in (b"0x", b"0X"):
-            self._judge_hex(run[2:] if run[1] in b"xX" else run, start, end)
-        elif run.islower() or (not run.translate(None, DIGITS32) and self._is_base32(run, start, end)):
-            return      # some letter of the base64 of any text is a capital
-        elif (at := zeros_from(run)) >= 0 and ((value := narrow(decoded(run[at:]))) or len(run) >= ANYTHING):
-            self._text["base64"].tell(value or decoded(run[at:]), start, end)
-        elif (at := sense(run)) >= 0:
-            value = decoded(run if at % 4 == 0 else run[at:])
-            if len(run) >= 2 * SHORT or value.translate(None, UNPRINTABLE) == value:
-                self._text["base64"].tell(value, start, end)
-        elif len(run) >= ANYTHING or (len(run) >= OTHER and not run.isalpha() and is_text(decoded(run))):
-            self._text["base64"].tell(decoded(run), start, end)
-
-    def _is_base32(self, run: bytes, start: int, end: int) -> bool:
-        text = TEXT32.search(run)
-        if text is None and len(run) < CONTAINER:
-            return False
-        value = unbase32(run[text.start() :] if text and text.start() % 8 else run)
-        self._text["base32"].tell(narrow(value) or value, start, end)
-        return True
-
-    def _judge_hex(self, run: bytes, start: int, end: int) -> None:
-        if len(run) < SHORT_HEX:
-            return
-        at = 0
-        if len(run) >= CONTAINER and HEX_MAGIC.match(run.lower()):
-            self._open(unhex(run), start, "hex")
-        elif run.count(b"00") >= len(run) // 8 and (value := narrow(unhex(run))):
-            self._text["hex"].tell(value, start, end)
+    def _tell(self, found: Meaning, start: int, end: int) -> None:
+        if found.container:
+            self._open(found.value, start, found.step)
         else:
-            # Of a text, every other digit is 2 to 7.
-            if run[:-1:2].translate(None, b"234567"):
-                at = -1 if run[1:-1:2].translate(None, b"234567") else 1
-            if at < 0 and len(run) >= 2 * CONTAINER and (text := HEX_TEXT.search(run)):
-                at = text.start()
-            if at >= 0 or len(run) >= ANYTHING:
-                self._text["hex"].tell(unhex(whole(HEXES, run, max(0, at))), start, end)
+            self._text[found.step].tell(found.value, start, end)
 
     def _open(self, value: bytes, start: int, step: str = "base64") -> None:
         """Give a value a view of its own: first bytes tell what it is."""

@@ -40,15 +40,15 @@ def bodies() -> Iterator[tuple[str, bytes]]:
     sources = b"\n".join(path.read_bytes() for path in sorted(Path(re.__file__).parent.parent.glob("*.py")))
     words = re.findall(rb"[A-Za-z]{2,12}", sources)
     prose = b" ".join(dice.choices(words, k=200_000))
-    rows = [{"id": n, "uuid": "%032x" % dice.getrandbits(128), "name": dice.choice(words).decode(), "note": "a\nb",
+    rows = [{"id": n, "uuid": f"{dice.getrandbits(128):032x}", "name": dice.choice(words).decode(), "note": "a\nb",
              "url": f"https://a.example/p/{n}", "price": dice.random()} for n in range(8_000)]  # fmt: skip
-    tags = (b"<div class=\"item-%d\"><a href=\"/p?id=%d&amp;q=a%%20b\">%s</a></div>\n" % (n, n, word)
+    tags = (f'<div class="item-{n}"><a href="/p?id={n}&amp;q=a%20b">{word.decode()}</a></div>\n'
             for n, word in enumerate(dice.choices(words, k=16_000)))
     js = re.sub(rb"\s*([=(),:\[\]{}])\s*", rb"\1", re.sub(rb"\n\s*", b";", sources))
     files = b'{"file": "' + base64.b64encode(dice.randbytes(SIZE * 3 // 4)) + b'"}'
     yield "prose", prose
     yield "source", sources
-    yield "html", b"".join(tags)
+    yield "html", "".join(tags).encode()
     yield "json", json.dumps(rows).encode()
     yield "minified", js
     yield "form", b"a=" + urllib.parse.quote_plus(prose[: SIZE - 100]).encode()

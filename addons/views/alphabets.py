@@ -7,7 +7,7 @@ the lower two ...  That shows where in a run of letters a text begins, too.
 import base64
 import binascii
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from addons.sniff import SIGNATURES
 
@@ -45,6 +45,7 @@ NOT_HEX: Final = b"GHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz+/-_"
 #: 1 for what is not printable.  To translate is several times as fast as to delete where the text is short.
 UNPRINTABLE: Final = bytes(c == 0x7F or (c < 0x20 and c not in b"\t\n\r") for c in range(256))
 NOT_A_DIGIT: Final = bytes(c not in b"0123456789abcdefABCDEF" for c in range(256))
+_NOT_2_TO_7: Final = bytes(c not in b"234567" for c in range(256))
 NOT_UPPER: Final = bytes(c not in DIGITS32 for c in range(256))
 
 
@@ -70,6 +71,7 @@ def _beginning() -> bytes:
 
 
 _MAY_BE_UTF8: Final = re.compile(_beginning() * (OTHER // 4))
+_PREFIXES: Final = b"0x", b"0X"
 _PREFIXED: Final = re.compile(rb"(?:0[xX])+([0-9a-fA-F]{%d,})" % SHORT_HEX)
 #: Every other digit is 2 to 7.
 _MAY_BE_HEX_TEXT: Final = re.compile(rb"(?:0[xX])?.?" + rb"[2-7]." * (SHORT_HEX // 2 - 1), re.DOTALL)
@@ -168,12 +170,8 @@ def narrow(value: bytes) -> bytes:
     return value.decode("utf-16-le" if little else "utf-16-be", "replace").encode("utf-8", "replace")
 
 
-class Meaning(NamedTuple):
-    """What a run stands for, by the name of its alphabet; a container is to be read by its first bytes."""
-
-    step: str
-    value: bytes
-    container: bool = False
+#: What a run stands for: the name of its alphabet, the value, and whether its first bytes show a container.
+Meaning = tuple[str, bytes, bool]
 
 
 def meaning(run: bytes) -> Meaning | None:
@@ -181,24 +179,25 @@ def meaning(run: bytes) -> Meaning | None:
     if is_vain(run):
         return None
     if len(run) >= CONTAINER and MAGIC.match(run):
-        return Meaning("base64", decoded(run), container=True)
-    if run[1:2] in b"xX" and (digits := _PREFIXED.match(run)):
-        return _of_hex(digits[1])
-    if run[1:2] in b"xX" and len(run) >= 2 * CONTAINER and (text := HEX_TEXT.search(run)):
-        return Meaning("hex", unhex(whole(HEXES, run, text.start())))
+        return "base64", decoded(run), True
+    if run.startswith(_PREFIXES):
+        if digits := _PREFIXED.match(run):
+            return _of_hex(digits[1])
+        if len(run) >= 2 * CONTAINER and (text := HEX_TEXT.search(run)):
+            return "hex", unhex(whole(HEXES, run, text.start())), False
     if 1 not in run.translate(NOT_A_DIGIT):
         return _of_hex(run)
     if run.islower():       # some letter of the base64 of any text is a capital
         return None
     if run.isupper() and 1 not in run.translate(NOT_UPPER) and (value := _of_base32(run)):
-        return Meaning("base32", value)
+        return "base32", value, False
     if (at := zeros_from(run)) >= 0 and ((value := narrow(decoded(run[at:]))) or len(run) >= ANYTHING):
-        return Meaning("base64", value or decoded(run[at:]))
+        return "base64", value or decoded(run[at:]), False
     if (at := sense(run)) >= 0:
         value = decoded(run if at % 4 == 0 else run[at:])
-        return Meaning("base64", value) if len(run) >= LONGER or is_printable(value) else None
+        return ("base64", value, False) if len(run) >= LONGER or is_printable(value) else None
     if len(run) >= ANYTHING or (len(run) >= OTHER and not run.isalpha() and is_text(decoded(run))):
-        return Meaning("base64", decoded(run))
+        return "base64", decoded(run), False
     return None
 
 
@@ -215,12 +214,12 @@ def _of_hex(run: bytes) -> Meaning | None:
         return None
     at = 0
     if len(run) >= CONTAINER and HEX_MAGIC.match(run.lower()):
-        return Meaning("hex", unhex(run), container=True)
+        return "hex", unhex(run), True
     if run.count(b"00") >= len(run) // 8 and (value := narrow(unhex(run))):
-        return Meaning("hex", value)
+        return "hex", value, False
     # Of a text, every other digit is 2 to 7.
-    if run[:-1:2].translate(None, b"234567"):
-        at = -1 if run[1:-1:2].translate(None, b"234567") else 1
+    if 1 in run[:-1:2].translate(_NOT_2_TO_7):
+        at = -1 if 1 in run[1:-1:2].translate(_NOT_2_TO_7) else 1
     if at < 0 and len(run) >= 2 * CONTAINER and (text := HEX_TEXT.search(run)):
         at = text.start()
-    return Meaning("hex", unhex(run[max(0, at) :])) if at >= 0 or len(run) >= ANYTHING else None
+    return ("hex", unhex(run[max(0, at) :]), False) if at >= 0 or len(run) >= ANYTHING else None

@@ -17,6 +17,8 @@ _PDF: Final = re.compile(rb"^%PDF-[12]\.\d", re.MULTILINE)
 _MAIL: Final = re.compile(
     rb"(?i)(?:From|Date|Subject|To|Received|Return-Path|Delivered-To|Message-ID|MIME-Version|DKIM-Signature|X-[\w-]+"
     rb"|ARC-[\w-]+):[ \t][^\r\n]*\r?\n(?:[ \t]+\S|[\w-]+:[ \t])")
+#: What their names begin with.
+_MAIL_FIRST: Final = frozenset(bytes([letter]) for letter in b"ADFMRSTXadfmrstx")
 
 
 def guesses(view: View, head: bytes) -> list[Reader]:
@@ -24,12 +26,13 @@ def guesses(view: View, head: bytes) -> list[Reader]:
     if view.text_depth:
         return []
     made: list[Callable[[View], Reader]] = []
-    if view.kind.startswith(_BINARY) or b"PK\3\4" in head:
+    if view.kind.startswith(_BINARY) or head.find(b"PK\3\4") >= 0:
         made.append(Hidden)
-    if b"%PDF-" in head and _PDF.search(head):
+    if head.find(b"%PDF-") >= 0 and _PDF.search(head):
         made.append(Mentioned)
     if view.kind == "data":
         made.append(Lengths)
-    if view.kind.startswith("text/") and _MAIL.match(head) and not view.path.endswith("> headers"):
+    if (head[:1] in _MAIL_FIRST and view.kind.startswith("text/") and _MAIL.match(head)
+            and not view.path.endswith("> headers")):
         made.append(Mail)
     return [make(view) for make in made]

@@ -5,13 +5,15 @@ a line broken softly, an encoded `=`, or two such one after the other.
 """
 
 import re
+from binascii import unhexlify
 from typing import Final
 
 from addons.views.near import Unwriter
 from addons.views.tree import View
 
 _SURE: Final = re.compile(rb"=(?:3D|[0-9A-F]{2}=[0-9A-Fa-f]{2}|(?<=[^\s=]=)\r?\n)")
-_FORM: Final = re.compile(rb"(=(?:[0-9A-Fa-f]{2}|[ \t]{0,8}\r?\n))")
+_FORM: Final = re.compile(rb"(=(?:HH(?:=HH)*+|[ \t]{0,8}\r?\n))".replace(b"H", b"[0-9A-Fa-f]"))
+_EQUALS: Final = ord("=")
 _PART: Final = re.compile(rb"=[^=\n]{0,9}\Z")
 _UNSURE: Final = re.compile(rb".(?:=[^=\n]{0,3}(?:=[0-9A-Fa-f]?)?)?\Z", re.DOTALL)    # with what stands before
 
@@ -23,7 +25,7 @@ def is_quoted(view: View) -> bool:
 
 def maybe_quoted(text: bytes) -> bool:
     """True if something stands here that is in no other text."""
-    return b"=" in text and _SURE.search(text) is not None
+    return _EQUALS in text and _SURE.search(text) is not None
 
 
 class Quoted(Unwriter):
@@ -48,7 +50,7 @@ class Quoted(Unwriter):
         return parts
 
     def values(self, parts: list[bytes]) -> list[bytes]:
-        return [b"" if part[-1:] == b"\n" else bytes.fromhex(part[1:].decode()) for part in parts]
+        return [b"" if part[-1:] == b"\n" else unhexlify(part.replace(b"=", b"")) for part in parts]
 
 
 def _without(text: bytes, part: re.Pattern[bytes]) -> bytes:

@@ -41,16 +41,17 @@ LINE: Final = 32
 _CLASSES: Final = bytes(ord("x") if c in ALNUM else ord("y") if c in b"+/-_" else ord(" ") for c in range(256))
 _CORE: Final = b"x" * SHORT
 _BREAKS: Final = b"\r\n \t"
+_LINE_END: Final = b"\r\n"
 #: Runs remembered of a view.
 _MOST_JUDGED: Final = 1024
-_NEW: Final = Meaning("", b"")      # a run that is not among them
+_NEW: Final = "", b"", False        # a run that is not among them
 _BREAK: Final = re.compile(rb"\r?\n[ \t]?(?=[A-Za-z0-9+/_-])")
 _BREAK_PART: Final = re.compile(rb"\r?(?:\n[ \t]?)?\Z")
 
 
 def maybe_runs(text: bytes) -> bool:
     """True if a run may be here."""
-    return _CORE in text.translate(_CLASSES)
+    return len(text) >= SHORT and _CORE in text.translate(_CLASSES)
 
 
 class Runs(TextReader):
@@ -72,7 +73,7 @@ class Runs(TextReader):
         while (core := classes.find(_CORE, start)) >= 0:
             begin = max(start, classes.rfind(b" ", start, core) + 1)
             end = classes.find(b" ", core)
-            if end < 0 or (end - begin >= LINE and text[end] in b"\r\n"):
+            if end < 0 or (end - begin >= LINE and text[end] in _LINE_END):
                 end = self._end(text, classes, begin)
             if end < 0:
                 if not last and len(text) - begin < LONG:
@@ -85,7 +86,7 @@ class Runs(TextReader):
                     return self._passed(start)
             else:
                 run, start = text[begin:end], end
-                if end - begin > LINE and (b"\n" in run or b"\r" in run):
+                if end - begin > LINE and (10 in run or 13 in run):
                     run = run.translate(None, _BREAKS)
                 if (found := judged.get(run, _NEW)) is _NEW:
                     found = self._judge(run)
@@ -132,10 +133,11 @@ class Runs(TextReader):
         return found
 
     def _tell(self, found: Meaning, start: int, end: int) -> None:
-        if found.container:
-            self._open(found.value, start, found.step)
+        step, value, is_container = found
+        if is_container:
+            self._open(value, start, step)
         else:
-            self._text[found.step].tell(found.value, start, end)
+            self._text[step].tell(value, start, end)
 
     def _open(self, value: bytes, start: int, step: str = "base64") -> None:
         """Give a value a view of its own: first bytes tell what it is."""

@@ -51,7 +51,7 @@ class View:
         self.ended = False
         self.flows: bool = parent is not None and parent.flows      # neither it nor what is in it holds the body back
         self._head: bytes | None = b""                  # until it is known what this is
-        self._early = tree.known(self)                  # that needs no bytes to know
+        self._early = bool(declared) and tree.known(self)                  # that needs no bytes to know
         self._readers: list[Reader] = []
         self._reading: Reader | None = None             # the one that is being called
         self._owner = parent._reading if parent else None

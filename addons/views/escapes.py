@@ -115,7 +115,7 @@ def _split(forms: list[bytes], text: bytes) -> list[bytes]:
         return _splitter(*forms).split(text)
     if sum(text.count(first) for form, first, _ in _FORMS if form in forms) * _SPARSE > len(text):
         return _splitter(*forms).split(text)
-    parts, at = [], 0
+    parts, at = list[bytes](), 0
     for start, end in sorted(match.span() for form in forms for match in _splitter(form).finditer(text)):
         parts += text[at:start], text[start:end]
         at = end

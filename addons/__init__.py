@@ -19,7 +19,6 @@ Labels (`label`, `labels`) are how an earlier filter talks to later ones and to 
     scan                  many patterns, streaming credentials, cards   data-leak filters, with leaks and secret_rules
     exactdata, documents, keywords, canary, filetypes   known data, with fold, hashtable and exactindex
     decode                Content-Encoding, bounded   urls, categories, limits, contents, schedule, quotas   blocking
-    decode                Content-Encoding, bounded
     pii                   personal data, with identifiers (a table), near (words around numbers), personal, phones,
                           netaddresses
 """

@@ -73,22 +73,24 @@ class _Message:
 
     def __init__(self, rule: FileTypes, way: str) -> None:
         self._rule, self._way = rule, way
+        self._encrypted: set[str] = set()  # views of which that was said
 
     def opened(self, view: View) -> BodyScanner | None:
-        return _File(self._rule, self._way, view)
+        return _File(self._rule, self._way, view, self._encrypted)
 
     def unscannable(self, view: View, reason: str) -> Verdict | None:
         """What cannot be read for other reasons than a password is the business of others."""
-        if self._rule.encrypted == "allow" or "encrypted" not in reason:
+        if self._rule.encrypted == "allow" or "encrypted" not in reason or view.path in self._encrypted:
             return None
+        self._encrypted.add(view.path)
         return _verdict(self._rule.encrypted, f"{reason} in the {self._way}: {view.path}", view, view.kind, 0)
 
 
 class _File:
     """One view.  Each thing is said of it once."""
 
-    def __init__(self, rule: FileTypes, way: str, view: View) -> None:
-        self._rule, self._way, self._view = rule, way, view
+    def __init__(self, rule: FileTypes, way: str, view: View, encrypted: set[str]) -> None:
+        self._rule, self._way, self._view, self._told = rule, way, view, encrypted
         self._size = 0
         self._tail = b""
         self._zipped = Zipped()
@@ -130,6 +132,9 @@ class _File:
             return None
         else:
             self._checks.remove(self._encrypted)
+        if view.path in self._told:
+            return None
+        self._told.add(view.path)
         return _verdict(rule.encrypted, f"an encrypted document in the {self._way}: {view.path}", view, view.kind, 0)
 
     def _mismatch(self, data: bytes) -> Verdict | None:

@@ -16,6 +16,10 @@ FORMATS: Final = ("auto", "adblock", "hosts", "domains")
 #: Characters of a line.  Rules with a thousand domains have 20 000; the expression for options must not meet megabytes.
 MAX_LINE: Final = 2**16
 
+#: Characters, and asterisks and separators, of a pattern that our own matcher takes: each costs a comparison.
+MAX_PATTERN: Final = 4096
+MAX_MARKS: Final = 64
+
 
 class To(enum.Enum):
     """Where a line goes."""
@@ -153,6 +157,8 @@ def _rule(line: str) -> Line:
     pattern = _as_sent(pattern)
     if is_regex(pattern) and not ours:
         pattern = f"/{_NEEDLESS.sub(r'\1', pattern[1:-1])}/"
+    if ours and (len(pattern) > MAX_PATTERN or pattern.count("*") + pattern.count("^") > MAX_MARKS):
+        return Line(To.IGNORED, why="a pattern that is too long, or has too many * and ^")
     text = "@@" * exception + pattern + ("$" + ",".join(dict.fromkeys(kept)) if kept else "")
     return Line(To.OURS if ours else To.ENGINE, text)
 

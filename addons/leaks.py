@@ -114,7 +114,7 @@ class LeakFilter:
     def requestheaders(self, flow: http.HTTPFlow) -> Verdict | None:
         if self.spares(flow):
             return None
-        text, finder = head(flow.request, self.credentials_headers), self.scanner()
+        text, finder = head(flow.request, self.credentials_headers), self.scanner("head")
         found: dict[tuple[str, str, bytes], Finding] = {}
         for finding in finder.feed(text.text) + finder.feed(b""):
             where, start = text.where(finding.start)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from addons.allowances import Allowance, Filter, filter_of
 from addons.regexforms import Forms, forms
 from addons.scan import CARRY, LOOK, REACH, Pattern, group
+from addons.secret_checks import in_base64
 from addons.secret_rules import Rule, entropy, is_placeholder
 
 #: The most that a match may have, and how far behind its start a literal may be: see `Pattern`.
@@ -61,6 +62,7 @@ class _Accept:
             and not (self.placeholders and is_placeholder(value))
             and not self.filter(value)
             and self._is_near(match)
+            and not in_base64(match.string, match.start(group(match)), value)
             and not any(each.covers(match, value) for each in self.allowed)
         )
 

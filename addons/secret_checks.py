@@ -43,6 +43,24 @@ _RELEASE: Final = re.compile(
 )
 
 
+#: What stands before a value in the middle of base64, in one line or in those of mail and PEM: at random places of
+#: programs and pictures there are all forms that have no sign of their own.
+_PACKED: Final = re.compile(rb"(?:[A-Za-z0-9+/]+(?:(?:\\r|\r)?(?:\\n|\n)[ \t]?[A-Za-z0-9+/]*)?|[\w-]+[_-])\Z")
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_URL64: Final = _BASE64 + b"_-"
+#: Bytes before a value that are looked at.
+_PACKED_SIZE: Final = 60
+
+
+def in_base64(text: bytes, start: int, value: bytes) -> bool:
+    """True if the value that begins at this place of a text is part of longer base64."""
+    before = text[max(0, start - _PACKED_SIZE) : start]
+    if len(before) < _PACKED_SIZE or not (found := _PACKED.match(before)):
+        return False
+    urls = before[-1:] in b"_-"
+    return found[0] == before and not value.translate(None, _URL64 if urls else _BASE64)
+
+
 def is_password(value: bytes) -> bool:
     """True for what people choose, and nothing else puts between quotes behind `password =`.
 

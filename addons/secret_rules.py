@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from addons.scan import LOOK, Pattern, group, shortest
-from addons.secret_checks import is_bare_password, is_basic, is_password, is_random
+from addons.secret_checks import in_base64, is_bare_password, is_basic, is_password, is_random
 
 RULES: Final = Path(__file__).with_name("rules") / "secrets.toml"
 #: All files of our rules; the format is explained in the first.
@@ -103,6 +103,8 @@ class _Accept:
     def _stands_alone(self, match: re.Match[bytes]) -> bool:
         text, start = match.string, match.start()
         value = match.start(group(match))
+        if in_base64(text, value, match[group(match)]):
+            return False
         if _HASH.search(text[max(0, value - 12) : value]) or _LISTED.search(text[max(0, start - LOOK) : start]):
             return False
         if self.begins_word and not begins_word(text[max(0, start - 1) : start], text[start : start + 1]):

@@ -68,6 +68,22 @@ SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
     ("application/pe", 0, b"MZ"),
     ("text/pem", 0, b"-----BEGIN "),
 )
+#: What must follow a signature that is short, or may begin a text: what begins so by chance is no damaged archive.
+#: RFC 1952, 2.3.1; bzip2's and compress' sources; ARJ's and LHA's technical notes; the LZMA SDK's lzma.txt.
+_FORMS: Final = {
+    "application/gzip": re.compile(rb"...[\0-\x1f]", re.DOTALL),
+    "application/bzip2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
+    "application/compress": re.compile(rb"..[\x09-\x10\x89-\x90]", re.DOTALL),
+    "application/arj": re.compile(rb"...[\0-\x0a][\x1e-\x40]", re.DOTALL),
+    "application/lzh": re.compile(rb"..-l[hz][\dds]-", re.DOTALL),
+    "application/lzma": re.compile(rb"\x5d\0\0(?:[\x01-\x04\x06\x08\x0c\x10\x18\x20\x30\x40\x60\x80\xc0]\0"
+                                   rb"|\0[\x01-\x04\x06\x08\x0c\x10\x18\x20\x30\x40\x60\x80\xc0])"
+                                   rb"(?:\xff{8}|....[\0-\x3f]\0{3})", re.DOTALL),
+    "application/xar": re.compile(rb"xar!\0"),
+    "application/openssl-encrypted": re.compile(rb"Salted__[\t\n\r -~]{0,100}+[^\t\n\r -~]"),
+}
+#: Bytes that these need.
+_FORM: Final = 16
 #: A signature of so few letters may also begin a text, such as "BMW".
 _SHORT: Final = 3
 #: The inside of a zip that tells what it is: the name of its first entry.
@@ -88,7 +104,7 @@ _TEXTS: Final = (
     ("text/xml", b"<", re.compile(rb"<\?xml\s|<[A-Za-z][\w:.-]*[\s/>]")),
     ("application/json", b"{[", re.compile(rb"""\{\s*(?:"|\}|$)|\[\s*(?:["{\[\]\d-]|true|false|null|$)""")),
     ("application/form", _WORD + b".%+[]-", re.compile(rb"[\w.%+\[\]-]{1,64}=[^\s<>{}]*(?:&|$)")),
-    ("multipart/form-data", b"-", re.compile(rb"--[\w'()+,./:=?-]{1,70}\r\n")),
+    ("multipart/form-data", b"-", re.compile(rb"--[\w'()+,./:=?-]{1,70}\r\n[\w-]{1,60}:")),
 )
 _CONTROL: Final = bytes((*range(9), *range(0x0E, 0x1B), *range(0x1C, 0x20)))
 
@@ -124,7 +140,8 @@ _TEXTS_BY_FIRST: Final = tuple(
 def kind(head: bytes) -> str:
     """Return the kind of a body with these first bytes; `data` if they tell nothing."""
     for name, offset, magic in _BY_FIRST[head[0]] if head else ():
-        if head.startswith(magic, offset) and (len(magic) > _SHORT or _is_data(head)):
+        if head.startswith(magic, offset) and (len(magic) > _SHORT or _is_data(head)) \
+                and (name not in _FORMS or len(head) < _FORM or _FORMS[name].match(head)):
             return _zip(head) if name == "application/zip" else name
     if not head:
         return "empty"

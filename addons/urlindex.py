@@ -68,8 +68,10 @@ class _Index:
     def _near(self, asked: Asked) -> tuple[Rule, ...]:
         near = self._of_host(asked.host) + self._of_source(asked.source) + self._rest
         if self._words:
-            for word in self._words.keys() & WORD.findall(asked.url.lower()):
-                near += tuple(self._words[word])
+            words = WORD.findall(asked.url.lower())
+            if not self._words.keys().isdisjoint(words):
+                for word in self._words.keys() & words:
+                    near += tuple(self._words[word])
         return near
 
 

@@ -9,6 +9,7 @@ be awaited before anything else is fed; it lets others have their turn between s
 """
 
 import inspect
+import math
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Final
@@ -18,16 +19,16 @@ from addons.verdict import DONE, Action, BodyScanner
 from addons.views import Tree
 from proxy.chain import Decision, Rule, stepwise
 from proxy.deadline import Missed, limited
-from proxy.hearing import Ears, Stopped, Viewers
+from proxy.hearing import Ears, Stopped, Viewers, failure
 from proxy.holding import Held
 from proxy.turns import Turns
 
 #: Decoded bytes held back while scanners are listening.  A rule must have seen enough of a value to name it within
 #: HOLD - 4 bytes of its start; then at most the value's first 4 characters have left.
 HOLD: Final = 4096
-#: Raw bytes that may be held back for views that have yet to make up their mind; a document that can only be read as a
-#: whole is bounded by who reads it, and by this.
-MAX_HELD: Final = 64 * 1024
+#: Raw bytes that may be held back for views that have yet to make up their mind: readers keep up to 64 KiB behind.
+#: What can only be read as a whole is bounded by who reads it, and by this.
+MAX_HELD: Final = 256 * 1024
 MAX_PINNED: Final = 64 * 1024 * 1024
 #: Seconds of work on bodies until other connections have their turn.
 SLICE: Final = 0.0005
@@ -38,6 +39,10 @@ FIRST: Final = 512
 GRAIN: Final = 16
 #: Seconds of processor time to read one piece, without what the filters take of it.  Usual is a hundredth of a slice.
 READING: Final = 1.0
+#: Seconds of processor time for all that is inside a body, filters and all: some, and as much as 2 MiB a second take.
+#: Ordinary texts go at 100 MB/s, those that are nothing but escapes at 6.
+FREE: Final = 3.0
+PACE: Final = 2 * 1024 * 1024
 
 type Scanners = list[tuple[Rule, BodyScanner]]
 #: Runs until it yields what must be awaited (it is sent the result), or None where it may stop for a while.
@@ -66,6 +71,7 @@ class Body:
         self._muted: frozenset[Rule] = frozenset()
         self._held = Held(exact=coding.strip().lower() in ("", "identity"))
         self._decoded = 0
+        self._spent = 0.0                                   # seconds of processor time
         self._grain = FIRST if viewers else PIECE
         self._stopped: Decision | None = None
         self._ears = Ears(viewers or [], self._said)
@@ -119,8 +125,6 @@ class Body:
             await self.settle()
             result = self.result()
         return result
-
-    # -- work in slices
 
     def _begin(self, work: Work) -> tuple[list[bytes], Decision | None]:
         self._work = work
@@ -211,6 +215,10 @@ class Body:
         elif not self._reads(tree.end):
             self._reads(tree.end)       # what cannot be read is still heard to its end
         took = time.thread_time() - began
+        self._spent += took
+        if self._spent > FREE + self._decoded / PACE:
+            self._spent = -math.inf     # said once; what is left is heard as it is, which costs little
+            self._complain(tree, "it takes too long to read what is inside")
         if took > SLICE:
             self._grain = max(GRAIN, self._grain // 4)
         elif took < SLICE / 4:
@@ -235,7 +243,7 @@ class Body:
         try:
             limited(READING, call, *args)
         except (Missed, Exception) as error:
-            return self._complain(tree, _failure(error))
+            return self._complain(tree, failure(error))
         return True
 
     async def _settled(self, tree: Tree) -> str:
@@ -243,7 +251,7 @@ class Body:
         try:
             await stepwise(READING, tree.settle())
         except (Missed, Stopped, Exception) as error:
-            return _failure(error)
+            return failure(error)
         return ""
 
     def _complain(self, tree: Tree, reason: str) -> bool:
@@ -277,8 +285,6 @@ class Body:
             self._ears.unscannable(self._tree.root, reason)
         self._scanners, self._tree = [], None
 
-    # -- what leaves
-
     def _clear(self) -> int:
         """Decoded bytes that may leave."""
         clear = self._decoded - self._hold
@@ -292,10 +298,3 @@ class Body:
         if self.held > limit and self._held.older(self._clear()) > limit:
             self._complain(tree, f"more than {limit >> 10} KiB of it would have to be held back")
         self._ears.leaving(tree.clear)
-
-
-def _failure(error: BaseException) -> str:
-    """Why a reader that is at fault, or does not come back, has not read: that must not be a way round."""
-    if isinstance(error, Missed):
-        return f"it takes more than {READING:g} s to read"
-    return f"its reader failed: {type(error).__name__}: {error}"[:500]

@@ -28,6 +28,9 @@ MAX_FIELD: Final = 1 << 20
 #: Seconds between two words on how far it is.
 PROGRESS: Final = 2.0
 #: Kinds of views that are a document's text.
+_MARKUP: Final = ("text/html", "text/xml")
+#: Words of markup to one of text, at most, as office programs write it.
+MARKUP_TO_TEXT: Final = 20
 _TEXTS: Final = ("text/", "application/json", "application/form", "multipart/")
 
 
@@ -198,13 +201,15 @@ class _Texts:
             tell(f"{self._path}: {view.path}: not read: {reason}")
 
     def shingles(self) -> list[bytes]:
-        """Return those of every view whose text does not stand in others, inside it, as well: markup goes."""
-        kept: list[bytes] = []
-        for view, found in self._views:
-            inside = {each for other, theirs in self._views if _within(other, view) for each in theirs}
-            if not inside or len(inside.intersection(found)) < len(inside) / 2:
-                kept += found
-        return kept
+        """Return those of all views, without markup whose text is a view, and without a text that is one once more."""
+        kept: list[tuple[View, list[bytes]]] = []
+        for view, found in self._views:     # what is inside a view comes after it
+            inside = sum(len(theirs) for other, theirs in self._views if _within(other, view))
+            outer = {each for other, theirs in kept if _within(view, other) for each in theirs}
+            is_markup = view.kind in _MARKUP and inside > len(found) // MARKUP_TO_TEXT
+            if not is_markup and len(outer.intersection(found)) <= len(found) // 2:
+                kept.append((view, found))
+        return [each for _, found in kept for each in found]
 
 
 def _within(view: View, outer: View) -> bool:

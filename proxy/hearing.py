@@ -9,6 +9,7 @@ from addons.verdict import DONE, Action
 from addons.views import Listener, View
 from addons.views.tree import Tree
 from proxy.chain import Decision, Rule
+from proxy.deadline import Missed
 
 #: Alerts about views that cannot be read, of one rule on one message: an archive may have thousands of those.
 MOST_UNSCANNABLE: Final = 20
@@ -26,6 +27,13 @@ def unscannable(rule: Rule, viewer: Any, view: View, reason: str) -> object:
     if callable(answer := getattr(viewer, "unscannable", None)):
         return rule.guarded(answer, view, reason)
     return rule.failure(f"unscannable {view.path}: {reason}")
+
+
+def failure(error: BaseException) -> str:
+    """Why a reader that is at fault, or does not come back, has not read: that must not be a way round."""
+    if isinstance(error, Missed):
+        return "it takes more time to read than a reader has"
+    return f"its reader failed: {type(error).__name__}: {error}"[:500]
 
 
 class Ear:

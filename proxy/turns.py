@@ -14,7 +14,7 @@ class Turns:
     @property
     def taken(self) -> bool:
         """Are others waiting?  Then nobody should begin before them."""
-        return bool(self._queue)
+        return bool(self._queue) and not self._queue[-1].done()
 
     async def wait(self) -> None:
         loop = asyncio.get_running_loop()

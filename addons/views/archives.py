@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from addons.decode import Unscannable
-from addons.views.container import Container, Refused
+from addons.views.container import Container, Refused, guessed
 from addons.views.tree import Reader, View
 from addons.views.unpack import Inflate, Stream, Zstd, bzip2, lzma_alone, xz
 
@@ -16,6 +16,7 @@ MAX_HEADER: Final = 64 * 1024
 MAX_LONG: Final = 256 * 1024
 BLOCK: Final = 512
 _SUFFIX: Final = re.compile(r"\.(?:t?gz|t?bz2?|t?xz|lzma|zst|tzst)\Z", re.IGNORECASE)
+_MARK: Final = b"ustar"
 _OCTAL: Final = re.compile(rb"[0-7]*")
 
 #: How each kind is unpacked, and its step in a path.
@@ -26,6 +27,8 @@ PACKED: Final[dict[str, tuple[str, Callable[[], Stream]]]] = {
     "application/zstd": ("zstd", Zstd),
     "application/lzma": ("lzma", lzma_alone),
 }
+#: How each begins.
+MAGICS: Final = {"gzip": b"\x1f\x8b\x08", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd", "lzma": b"\x5d\0\0"}
 #: What nobody here can read.
 UNREAD: Final[dict[str, str]] = {
     "application/7z": "a 7z archive",
@@ -55,9 +58,14 @@ class Packed(Container):
         self._kind, self._make = PACKED[view.kind]
         self._stream: Stream | None = None
         self._head: bytes | None = b"" if self._kind == "gzip" else None
-        self._started = False
+        self._started = self._behind = False
+        self._streams, self._next = 0, b""
+        self._magic = MAGICS[self._kind]
 
     def take(self, data: bytes) -> None:
+        if self._behind:
+            self.give(data)
+            return
         if self._head is not None:
             self._head += data
             if (name := gzip_name(self._head)) is None:
@@ -67,7 +75,7 @@ class Packed(Container):
         self._unpack(data)
 
     def finish(self) -> None:
-        if self._head or self._stream is not None:
+        if (self._head or self._stream is not None) and not guessed(self.view):
             raise Unscannable(f"{self._kind} data is cut short")
 
     def _begin(self, name: str) -> None:
@@ -82,6 +90,9 @@ class Packed(Container):
                 data = data.lstrip(b"\0")       # some pad to blocks
                 if not data:
                     return
+                if not self._goes_on(data):
+                    return
+                data, self._next = self._next, b""
                 self._stream = self._make()
             came = False
             for piece in self._stream.feed(data):
@@ -92,6 +103,58 @@ class Packed(Container):
             if not ended:
                 return
             self._stream = None
+            self._streams += 1
+
+    def _goes_on(self, data: bytes) -> bool:
+        """True if another stream begins here; what is something else is read by what it is, as unpackers leave it."""
+        self._next += data
+        if not self._streams:
+            return True
+        if len(self._next) < len(self._magic) and self._magic.startswith(self._next):
+            return False
+        if self._next.startswith(self._magic):
+            return True
+        self.open("behind")
+        self._behind = True
+        self.give(self._next)
+        self._next = b""
+        return False
+
+
+def is_zlib(head: bytes) -> bool:
+    """True if this may be a zlib stream of the usual window (RFC 1950, 2.2)."""
+    return head[:1] == b"\x78" and len(head) > 2 and int.from_bytes(head[:2]) % 31 == 0 and not head[1] & 0x20
+
+
+class Deflated(Container):
+    """A reader of a bare zlib stream, if it is one: two bytes and no name do not say so for sure."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._stream: Inflate | None = Inflate(zlib.MAX_WBITS)
+
+    def take(self, data: bytes) -> None:
+        if self._stream is None:
+            return
+        came = False
+        pieces = self._stream.feed(data)
+        while True:
+            try:
+                piece = next(pieces, b"")
+            except Unscannable:
+                self._stream = None
+                self.close()
+                return
+            if not piece:
+                break
+            if self.child is None:
+                self.open("zlib")
+            self.give(piece)
+            came = True
+        self.waited(len(data), came)
+        if self._stream.ended:
+            self._stream = None
+            self.close()
 
 
 def gzip_name(head: bytes) -> str | None:
@@ -124,9 +187,13 @@ class Tar(Container):
         self._type = b""
         self._name = ""                     # as a long header gave it, for the next entry
         self._size = -1
-        self._sparse = self._over = False
+        self._sparse = self._over = self._behind = False
+        self._tail = b""
 
     def take(self, data: bytes) -> None:
+        if self._behind:
+            self._behind_it(data)
+            return
         self._buffer += data
         while self._buffer:
             if self._left or self._padding:
@@ -138,8 +205,23 @@ class Tar(Container):
                 return
 
     def finish(self) -> None:
-        if self._left or self._buffer.strip(b"\0"):
+        if self._over and not self._left and self._buffer.strip(b"\0"):
+            self._follows(b"")
+        elif (self._left or self._buffer.strip(b"\0")) and not guessed(self.view):
             raise Unscannable("a tar archive is cut short")
+
+    def _follows(self, block: bytes) -> None:
+        """What stands behind the end of the archive is none of it, and read by what it is."""
+        self.open("behind")
+        self._behind = True
+        data, self._buffer = block + self._buffer, b""
+        self._behind_it(data)
+
+    def _behind_it(self, data: bytes) -> None:
+        if _MARK in self._tail + data:      # some go on over what is none (tar --ignore-zeros)
+            raise Unscannable("data after the end of a tar archive")
+        self._tail = (self._tail + data)[-len(_MARK) + 1 :]
+        self.give(data)
 
     def _content(self) -> None:
         data, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
@@ -188,7 +270,10 @@ class Tar(Container):
             return
         written = block[148:156].strip(b" \0")
         if not _OCTAL.fullmatch(written) or int(written or b"0", 8) != sum(block) - sum(block[148:156]) + 8 * 32:
-            raise Unscannable("data after the end of a tar archive" if self._over else "a corrupt tar header")
+            if not self._over:
+                raise Unscannable("a corrupt tar header")
+            self._follows(block)
+            return
         self._type, size = block[156:157], _number(block[124:136])
         if self._type in b"LKxg":
             if size > MAX_LONG:

@@ -6,10 +6,11 @@ from typing import Final
 from addons import llm_views
 from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
+from addons.views.bytelists import ByteLists, HexLists, maybe_bytes, maybe_hex
 from addons.views.charsets import (
     WideStrings,
     charset_reader,
-    declared_charset,
+    declared_charsets,
     marked_charset,
     maybe_wide,
     shown_charset,
@@ -26,6 +27,7 @@ from addons.views.protobuf import TYPES as PROTOBUF
 from addons.views.protobuf import Protobuf
 from addons.views.quoted import Quoted, is_quoted, maybe_quoted
 from addons.views.runs import Runs, maybe_runs
+from addons.views.shown import Shown, maybe_shown
 from addons.views.sse import Events
 from addons.views.tree import Reader, View
 from addons.views.watching import Sign, Watch
@@ -57,6 +59,9 @@ BY_KIND: Final[dict[str, Make]] = {
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "application/wasm", "application/elf", "application/mach-o",
                 "application/java-class", "application/pe")
 PRINTABLE: Final = bytes((*range(0x20, 0x7F), *b"\t\r\n"))
+BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n"
+#: Kinds that begin with letters that may begin a text.
+ALSO_TEXT: Final = ("application/rtf",)
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -78,28 +83,48 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     if view.declared is llm_views.PLAIN:        # the object: nobody outside can declare that
         return [], True
     for start, make in DECLARED_AS.items() if declared else ():
-        if declared.startswith(start):
+        if any(each.strip().startswith(start) for each in view.declared.lower().split(",")):    # of several headers
             return [make(view)], True
     if head and view.kind in BY_KIND:
-        return [BY_KIND[view.kind](view)], True
-    if charset := marked_charset(head):
-        return [charset_reader(view, charset)], True
-    made: list[Reader] = [Protobuf(view)] if declared in PROTOBUF else guesses(view, head)
-    if declared == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
+        made = [BY_KIND[view.kind](view)]
+        return made + texts(view, head) if view.kind in ALSO_TEXT else made, True
+    if charset := marked_charset(head):     # what is none is ASCII with two letters before it
+        return [charset_reader(view, charset), Watch(view, [*escapes(view, head), (maybe_runs, Runs)])], True
+    made = [Protobuf(view)] if declared in PROTOBUF else guesses(view, head)
+    if view.declared == ENCODED and not head.translate(None, BASE64):
+        signs: list[Sign] = [(maybe_escapes, Escapes), (maybe_wide, WideStrings)]
+        return [*made, Watch(view, signs)], True        # what the encoding hides is read beside this
+    if view.kind.startswith(MEDIA) and view.kind != "image/svg" and not printable(head):
         return made, True
     return [*made, *texts(view, head), *llm_views.readers(view, head)], True
 
 
+def printable(head: bytes) -> bool:
+    """True if most of this may be text, whatever its first letters stand for elsewhere."""
+    return len(head.translate(None, PRINTABLE)) <= len(head) // 2
+
+
 def texts(view: View, head: bytes) -> list[Reader]:
     """Return the readers of texts, and of what may hold some."""
+    signs = [*escapes(view, head), (maybe_runs, Runs), (maybe_bytes, ByteLists), (maybe_hex, HexLists)]
+    if view.kind != "data" or printable(head):
+        signs.append((maybe_shown, Shown))
+    charsets = declared_charsets(view.declared) if view.declared else []
+    charsets = [shown] if (shown := shown_charset(head)) and shown not in charsets else charsets
+    if view.text_depth >= MAX_TEXT_DEPTH:
+        charsets = []
+    if not charsets or charsets != [shown]:     # of a declared one the order of bytes may be another
+        signs.append((maybe_wide, WideStrings))
+    return [Watch(view, signs), *(charset_reader(view, charset) for charset in charsets)]
+
+
+def escapes(view: View, head: bytes) -> list[Sign]:
+    """Return the readers of what is escaped."""
     form = view.kind == "application/form" or media_type(view) == FORM
-    signs: list[Sign] = [(maybe_form, FormEscapes) if form else (maybe_escapes, Escapes), (maybe_runs, Runs)]
-    if len(head.translate(None, PRINTABLE)) <= len(head) // 2:     # what it writes is printable
+    signs: list[Sign] = [(maybe_form, FormEscapes) if form else (maybe_escapes, Escapes)]
+    if printable(head):     # what it writes is printable
         signs.append((always if is_quoted(view) else maybe_quoted, Quoted))
-    if view.text_depth < MAX_TEXT_DEPTH and (
-            charset := shown_charset(head) or (declared_charset(view.declared) if view.declared else "")):
-        return [Watch(view, signs), charset_reader(view, charset)]
-    return [Watch(view, [*signs, (maybe_wide, WideStrings)])]
+    return signs
 
 
 def always(_text: bytes) -> bool:

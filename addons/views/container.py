@@ -9,6 +9,14 @@ from addons.views.tree import HOLD, Reader, View
 BLOCK: Final = 16 * 1024
 
 
+def guessed(view: View) -> bool:
+    """True if a view, or what it is in, was read out of letters that may stand for something: it may end anywhere."""
+    around: View | None = view
+    while around is not None and not around.text_depth:
+        around = around.parent
+    return around is not None
+
+
 class Container:
     """A reader of something that holds other things one after the other; derive, and give `take` and `finish`.
 
@@ -58,7 +66,7 @@ class Container:
             try:
                 also.end()
             except Unscannable as error:
-                child.unscannable(str(error))
+                self._doubted(child, error)
         if child is not None:
             child.end()
 
@@ -72,7 +80,15 @@ class Container:
                 self.also.feed(data)
             except Unscannable as error:
                 self.also = None
-                self.child.unscannable(str(error))
+                self._doubted(self.child, error)
+
+    def _doubted(self, child: View, error: Unscannable) -> None:
+        if self.believes(str(error)):
+            child.unscannable(str(error))
+
+    def believes(self, reason: str) -> bool:
+        """Is it told that `also` could not read something?"""
+        return True
 
     def waited(self, size: int, came: bool) -> None:
         """Note that packed data came, and if anything came out of it.

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Final
 
 from addons.views.near import Unwriter
+from addons.views.tree import View
 
 _HEX: Final = rb"[0-9A-Fa-f]"
 #: What C, JavaScript, JSON, Python and shells write with a backslash (RFC 8259, 7; ECMA-262, 12.9.4).
@@ -24,6 +25,22 @@ _PERCENT: Final = rb"%(?:HH(?:%HH)*+|uHHHH)"
 _ENTITY: Final = rb"&(?:#(?:[0-9]{1,7}+|[xX]H{1,6}+)(?:;|(?!\]\]))|[A-Za-z][A-Za-z0-9]{1,31};)"
 #: Where a text goes on in another section (XML 1.0, 2.7).
 _CDATA: Final = rb"\]\]><!\[CDATA\["
+#: The same as above, one at a time.
+_ONE_SLASHED: Final = (rb"\\(?:[\"'\\/bfnrtv]|u[dD][89abAB]H{2}\\u[dD][c-fC-F]H{2}|uH{4}|u\{H{1,6}\}|xH{2}"
+                       rb"|U000[01]H{4}|[0-3][0-7]{2}|0|\r?\n)")
+#: The same, with what other escapes make of the signs that they begin with, however often: `%252541`, `&amp;amp;#65;`.
+#: As many repeats as stay well below what a reader may keep.
+_AMPS: Final = rb"(?:(?:amp|#0{0,4}38|#[xX]0{0,4}26);){0,90}"
+_DEEP_SLASHED: Final = _ONE_SLASHED.replace(rb"\\(?:", rb"\\{1,500}(?:", 1).replace(rb"\\u[dD][c", rb"\\{1,500}u[dD][c")
+_DEEP_PERCENT: Final = rb"%(?:25){0,200}(?:H{2}|uH{4})"
+_DEEP_ENTITY: Final = _ENTITY.replace(b"&", b"&" + _AMPS, 1)
+_DEEP_PART: Final = re.compile((rb"(?:(?<!\\)\\{1,500}+[^\\%&]{0,11}|%(?:25){0,200}+(?:2|u?H{0,4})|&" + _AMPS + rb"(?:#?[0-9A-Za-z]{0,32}))\Z"
+                                ).replace(b"H", _HEX))
+_FOLDED: Final = re.compile((rb"\\+(?=\\[^\\])|\\+(?=\\\\\Z)|(?<=\A%)(?:25)+(?=H{2}\Z|uH{4}\Z)|(?<=\A&)" + _AMPS.replace(b"{0,90}", b"+")
+                             + rb"(?=.)").replace(b"H", _HEX), re.DOTALL)
+_DEEPEST: Final = 1100
+#: Escapes of escapes that are undone one by one; the next undoes all that are left: no text is to be too deep for it.
+DEEP: Final = 3
 #: The beginnings of these at the end of a text.
 _PART: Final = re.compile((rb"\\[^\\]{0,11}\Z|%(?:u?H{0,4})?\Z|&(?:#?[0-9A-Za-z]{0,32})?\Z"
                            rb"|\](?:\](?:>(?:<(?:!(?:\[C?D?A?T?A?)?)?)?)?)?\Z").replace(b"H", _HEX))
@@ -100,20 +117,25 @@ def _character(code: int) -> bytes:
 _VALUES: Final = _Values()
 
 
-def _form(form: bytes, first: bytes) -> tuple[bytes, bytes, Callable[[bytes], object]]:
-    form = form.replace(b"H", _HEX)
-    return form, first, re.compile(form).search
+#: How it is written, what is in every text that holds it, and what finds one.
+_Form = tuple[bytes, bytes, Callable[[bytes], object]]
 
 
-#: The forms, what is in all of each, and what finds one.
+def _form(form: bytes, first: bytes, one: bytes = b"") -> _Form:
+    return form.replace(b"H", _HEX), first, re.compile((one or form).replace(b"H", _HEX)).search
+
+
 _FORMS: Final = (_form(_SLASHED, b"\\"), _form(_PERCENT, b"%"), _form(_ENTITY, b"&"), _form(_CDATA, b"]]><![CDATA["))
 
 
-def _split(forms: list[bytes], text: bytes) -> list[bytes]:
+_DEEP_FORMS: Final = (_form(_DEEP_SLASHED, b"\\", _SLASHED), _form(_DEEP_PERCENT, b"%", _PERCENT),
+                      _form(_DEEP_ENTITY, b"&", _ENTITY), _FORMS[-1])
+
+
+def _split(found: list[_Form], text: bytes) -> list[bytes]:
     """Split a text at what has one of these forms."""
-    if len(forms) == 1:
-        return _splitter(*forms).split(text)
-    if sum(text.count(first) for form, first, _ in _FORMS if form in forms) * _SPARSE > len(text):
+    forms = [form for form, _, _ in found]
+    if len(forms) == 1 or sum(text.count(first) for _, first, _ in found) * _SPARSE > len(text):
         return _splitter(*forms).split(text)
     parts, at = list[bytes](), 0
     for start, end in sorted(match.span() for form in forms for match in _splitter(form).finditer(text)):
@@ -137,15 +159,23 @@ class Escapes(Unwriter):
     """Undoes escapes."""
 
     step = "unescaped"
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._deep = view.text_depth >= DEEP
+
     def parts(self, text: bytes, last: bool) -> list[bytes]:
+        if self._deep and not last and (begun := _DEEP_PART.search(text, max(0, len(text) - _DEEPEST))):
+            text = text[: begun.start()]
         # A form by itself is searched at the speed of memchr, several at once are not: ask which there are.
-        forms = [form for form, first, found in _FORMS if first in text and found(text)]
+        forms = [form for form in (_DEEP_FORMS if self._deep else _FORMS) if form[1] in text and form[2](text)]
         parts = _split(forms, text) if forms else [text]
         if not last:
-            _keep_beginning(parts)
+            _keep_beginning(parts, _DEEPEST if self._deep else _LONGEST)
         return parts
 
     def values(self, parts: list[bytes]) -> list[bytes]:
+        if self._deep:
+            parts = [_FOLDED.sub(b"", part) for part in parts]
         return list(map(_VALUES.__getitem__, parts))
 
 
@@ -157,7 +187,8 @@ class FormEscapes(Escapes):
         return _with_spaces(parts, 2 * self._near) if _PLUS in text else parts
 
     def values(self, parts: list[bytes]) -> list[bytes]:
-        return [part.replace(b"+", b" ") if _PLUS in part else _VALUES[part] for part in parts]
+        return [part.replace(b"+", b" ") if _PLUS in part else value
+                for part, value in zip(parts, super().values(parts), strict=True)]
 
 
 def _with_spaces(parts: list[bytes], gap: int) -> list[bytes]:
@@ -180,7 +211,7 @@ def _with_spaces(parts: list[bytes], gap: int) -> list[bytes]:
     return out
 
 
-def _keep_beginning(parts: list[bytes]) -> None:
+def _keep_beginning(parts: list[bytes], longest: int) -> None:
     """Take off the end what may go on in the text that follows."""
     tail = parts[-1]
     if begun := _PART.search(tail, max(0, len(tail) - _LONGEST)):
@@ -188,7 +219,7 @@ def _keep_beginning(parts: list[bytes]) -> None:
     # Half a pair, an octal number, a number without its semicolon.
     if len(parts) > 1 and len(parts[-1]) <= 1:
         written = parts[-2]
-        if len(written) < _LONGEST:
+        if len(written) < longest:
             del parts[-2:]
         elif _HALF.fullmatch(written, len(written) - _UNIT):
             parts[-2:] = written[:-_UNIT], b""

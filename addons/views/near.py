@@ -22,6 +22,8 @@ BATCH: Final = 256
 #: Text in text in text: more than any program writes.
 MAX_TEXT_DEPTH: Final = 5
 _AMPERSAND: Final = ord("&")
+#: Of those, so many of base64 and its like are an intention; what looks like one more after other steps is a guess.
+MAX_PACKED: Final = 3
 
 
 class Excerpt:
@@ -34,6 +36,7 @@ class Excerpt:
         self._view, self._step, self._whole = view, step, whole
         self._out: View | None = None
         self._since = self._told = 0            # places in the view from which and until which is told
+        self._begun = 0                         # where began what was not yet judged for sure
         self._pieces: list[bytes] = []
 
     def tell(self, data: bytes, since: int, until: int) -> None:
@@ -44,16 +47,21 @@ class Excerpt:
         if self._out is None:
             self._since = since
             if self._view.text_depth >= MAX_TEXT_DEPTH:
+                if _packed(self._view) < MAX_PACKED:
+                    return
                 raise Unscannable(f"it is wrapped more than {MAX_TEXT_DEPTH} times")
             self._out = self._view.inside(self._step, transform=True, since=since)
+            self._begun = since
             if self._whole:
                 self._out.feed(data, since)
                 self._out.begin()
                 self._told = until
                 return
         elif since > self._told:
-            if since >= self._told + LAG:
+            # Little pieces, far from each other, would otherwise be held back until they are HOLD bytes together.
+            if since >= self._begun + LAG:
                 self.pause()
+                self._begun = since
             elif self._pieces or self._out.offset:
                 self._pieces.append(BORDER)
         if not self._pieces:
@@ -83,6 +91,17 @@ class Excerpt:
         if self._pieces and self._out is not None:
             pieces, self._pieces = self._pieces, []
             self._out.feed(b"".join(pieces), self._since)
+
+
+def _packed(view: View) -> int:
+    """How often what is read has been decoded from a run of letters: that is no chance, and no accident."""
+    return sum(step.startswith(("base64", "base32", "hex")) for step in view.path.split(" > "))
+
+
+def lags(view: View, inside: View, place: int) -> bool:
+    """True if of a view inside another so little is told that at this place much is held back for it."""
+    waiting = inside.undecided()
+    return waiting is not None and view.origin(place) - waiting >= LAG
 
 
 class TextReader:

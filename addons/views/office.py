@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from addons.decode import Unscannable
-from addons.views.container import Container
+from addons.views.container import Container, guessed
 from addons.views.sheets import Book, Sheet, Strings
 from addons.views.tree import View
 from addons.views.xmlparts import Part
@@ -101,12 +101,18 @@ class Manifest(Part):
         pass
 
 
+#: What only documents have, and the kinds that the first entry tells.
+_DOCUMENTS: Final = ("[Content_Types].xml", "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml", "mimetype")
+_KINDS: Final = tuple(f"application/{name}" for name in ("docx", "xlsx", "pptx", "ooxml", "odf"))
+
+
 class Archive(Zip):
     """A zip archive whose parts may be those of a document."""
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._book = Book()
+        self._document = view.kind in _KINDS
         self._parts: tuple[tuple[re.Pattern[str], Callable[[View], Container]], ...] = (
             (re.compile(r"xl/worksheets/[^/]+\.xml"), lambda part: Sheet(part, self._book)),
             (re.compile(r"xl/sharedStrings\.xml"), lambda part: Strings(part, self._book)),
@@ -121,7 +127,12 @@ class Archive(Zip):
         view = super().open(step, name, declared, since)
         if name.endswith(".xml"):
             self.also = next((make(view) for form, make in self._parts if form.fullmatch(name)), None)
+        self._document |= name in _DOCUMENTS
         return view
+
+    def believes(self, reason: str) -> bool:
+        """Other archives than documents have files of these names, too."""
+        return "encrypted" in reason or (self._document and not guessed(self.view))
 
     def finish(self) -> None:
         super().finish()
@@ -129,7 +140,25 @@ class Archive(Zip):
             self.whole("rows", rows)
 
 
+#: Entries that cannot be read, of what may be an archive.
+MAX_DOUBTS: Final = 10_000
+
+
 class Hidden(Archive):
     """A zip archive that stands in something else, if one does."""
 
     lenient = True
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._doubts: dict[int, str] = {}
+
+    def refuse(self, reason: str, step: str = "", name: str = "") -> None:
+        """What looks like an entry that cannot be read may be none: that is told when a directory names it."""
+        if len(self._doubts) < MAX_DOUBTS:
+            self._doubts[self._entry] = reason
+        self.close()
+
+    def confirmed(self, at: int) -> None:
+        if reason := self._doubts.pop(at, ""):
+            self.view.unscannable(reason)

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from addons.views.container import Container
+from addons.views.near import lags
 from addons.views.tree import BORDER, View
 
 #: Bytes kept of a run of characters that goes on in the next piece.
@@ -36,6 +37,8 @@ class Ole(Container):
     def take(self, data: bytes) -> None:
         self._judge(data)
         since = max(0, self.view.read - len(self._rest))
+        if self.child is not None and not self._goes_on and lags(self.view, self.child, since):
+            self.child.pause()
         text, told = self._rest + data, list[bytes]()
         at = 0
         if self._goes_on:

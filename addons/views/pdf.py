@@ -14,12 +14,15 @@ from collections.abc import Awaitable, Generator, Iterator
 from typing import Final
 
 from addons.decode import Unscannable
+from addons.views.container import guessed
 from addons.views.pdfworker import MAX_ANSWER
 from addons.views.tree import STEP, View
 
 #: Bytes of one document, and of all that are being collected; beyond them a document is unscannable.
 MAX_DOCUMENT: Final = 32 * 1024 * 1024
 MAX_COLLECTED: Final = 128 * 1024 * 1024
+#: Bytes at its end in which the mark of it must stand (PDF 32000-1, appendix H, note 18, with as much again).
+END: Final = 2048
 #: Seconds until an answer must be there.
 PATIENCE: Final = 30
 #: Processes at once, and documents after which one is replaced, so that what it leaks does not add up.
@@ -175,7 +178,7 @@ class Pdf:
     sure = True
 
     def __init__(self, view: View) -> None:
-        self._view, self._kept = view, Collected()
+        self._view, self._kept, self._whole = view, Collected(), True
         view.pin()
 
     def feed(self, data: bytes) -> None:
@@ -187,6 +190,7 @@ class Pdf:
             raise
 
     def end(self) -> None:
+        self._whole = not guessed(self._view) or b"%%EOF" in b"".join(self._kept.pieces[-2:])[-END:]
         self._view.tree.later(self._view, Reading(b"".join(self._kept.pieces)), self._show)
         self._kept.pieces.clear()
 
@@ -197,7 +201,7 @@ class Pdf:
         if not isinstance(result, list):
             return
         for kind, content in result:
-            if kind == b"e" and (self.sure or len(result) > 1):
+            if kind == b"e" and (self.sure or len(result) > 1) and (self._whole or b"encrypted" in content):
                 self._view.unscannable(content.decode("utf-8", "replace")[:200])
             elif kind == b"n":
                 name = content.decode("utf-8", "replace")

@@ -11,6 +11,7 @@ from typing import Final
 from addons.decode import Unscannable
 from addons.sniff import ENOUGH, kind
 from addons.views.container import Container
+from addons.views.near import lags
 from addons.views.tree import BORDER, View
 
 #: Media types of protobuf messages.
@@ -28,7 +29,7 @@ SHORT: Final = 4
 FIELDS: Final = 4000
 DENSE: Final = 5
 #: Bytes without a string after which what came is to be judged.
-QUIET: Final = 64 * 1024
+QUIET: Final = 8 * 1024
 #: The longest tag and length of a field.
 _HEAD: Final = 20
 
@@ -81,6 +82,11 @@ def _numbers(data: bytes | bytearray, at: int) -> int:
     return match.end() if match else at
 
 
+def is_file(data: bytes) -> bool:
+    """True if a value is of a format that has a reader of its own, most likely."""
+    return len(data) > 16 and bool(data.translate(None, _TEXT)) and kind(data[:ENOUGH]) not in ("data", "text/plain")
+
+
 class Work:
     """How many fields may be looked into, by the size of what holds them."""
 
@@ -92,7 +98,7 @@ class Work:
         self.left -= DENSE
         if self.left < 0:
             raise Unscannable("a protobuf message of too many small fields")
-        inner = fields(data) if depth < MAX_NESTED else None
+        inner = fields(data) if depth < MAX_NESTED and not is_file(data) else None
         for start, end in inner or ():
             if end - start >= SHORT:
                 self.values(data[start:end], found, depth + 1)
@@ -113,6 +119,8 @@ class Strings(Container):
         text = BORDER.join(found) + BORDER
         if self.child is None:
             self.child = self.view.inside("strings", transform=True, since=since)
+        elif lags(self.view, self.child, since):
+            self.child.pause()
         self.child.feed(text, since)
 
     def still(self, size: int, found: bool) -> None:
@@ -192,7 +200,7 @@ class Protobuf(Strings):
         if len(data) >= SHORT:
             self._work.values(data, values)
         for value in values:
-            if len(value) > 16 and value.translate(None, _TEXT) and kind(value[:ENOUGH]) not in ("data", "text/plain"):
+            if is_file(value):
                 self.whole("field", value)
             elif len(value) >= SHORT:
                 found.append(value)

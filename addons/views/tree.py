@@ -51,7 +51,7 @@ class View:
         self.ended = False
         self.flows: bool = parent is not None and parent.flows      # neither it nor what is in it holds the body back
         self._head: bytes | None = b""                  # until it is known what this is
-        self._early = bool(declared) and tree.known(self)                  # that needs no bytes to know
+        self._early = bool(declared) and tree.known(self)     # that needs no bytes to know
         self._readers: list[Reader] = []
         self._reading: Reader | None = None             # the one that is being called
         self._owner = parent._reading if parent else None
@@ -251,12 +251,13 @@ class Tree:
         self.views.add(self.root)
 
     def feed(self, data: bytes) -> None:
-        self.budget.taken += len(data)
         for at in range(0, len(data), STEP):
+            self.budget.take(min(STEP, len(data) - at))
             self.root._now = self.root.offset
             self.root.feed(data[at : at + STEP] if len(data) > STEP else data)
 
     def end(self) -> None:
+        self.budget.take(0)
         self.root.end()
 
     @property
@@ -303,6 +304,7 @@ class Tree:
             try:
                 for _ in then(await result) or ():
                     await asyncio.sleep(0)
+                    self.budget.take(0)
             except Unscannable as error:
                 view.unscannable(str(error))
             except Exception as error:

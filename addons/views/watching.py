@@ -12,8 +12,8 @@ from addons.views.tree import View
 
 #: Bytes before a sign that its reader gets as well: what is near, and the beginning of a run.
 KEPT: Final = 2048
-#: A sign has fewer bytes: three characters of UTF-32 are 24.
-JOINT: Final = 32
+#: A sign has fewer bytes: seven numbers of a list, each in a line of its own, far in.
+JOINT: Final = 256
 
 #: What says whether a text, and what stands right before it, has the sign of a reader; and the reader.
 Sign = tuple[Callable[[bytes], bool], Callable[[View], TextReader]]

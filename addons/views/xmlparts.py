@@ -8,8 +8,8 @@ from addons.views.container import Container
 from addons.views.tree import View
 
 #: Bytes of a part without text after which its text is taken to have ended: nothing is held back for what comes later.
-QUIET: Final = 64 * 1024
-_HEADS: Final = (b"<", b"\xef\xbb\xbf<")
+QUIET: Final = 8 * 1024
+_HEADS: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\0", b"\xfe\xff\0<", b" ", b"\t", b"\r", b"\n")
 
 
 class Part(Container):

@@ -1,6 +1,5 @@
 """Parts of protected documents are found in whatever shape; other texts are not."""
 
-import asyncio
 import random
 from pathlib import Path
 
@@ -8,10 +7,8 @@ import pytest
 
 from addons.documents import SHINGLE, WINDOW, Documents, DocumentsBuilder, Index, winnow
 from addons.fold import fold, shingles
-from addons.verdict import Action, Verdict
-from addons.views import Tree, View
-from addons.views.tree import Listener
-from tests.addons.conftest import SIZES, cut, request
+from addons.verdict import Action
+from tests.addons.conftest import SIZES, cut, heard, request
 from tests.addons.views.pdfs import pdf
 from tests.addons.views.test_office import document, run, word
 
@@ -105,31 +102,14 @@ def docx(words: list[str]) -> bytes:
     ],
 )
 def test_formats(index: Path, body: bytes, count: int) -> None:
-    scanner = Documents(index).requestviews(request())
-    assert scanner
-    said: list[Verdict] = []
-
-    class Heard:
-        def opened(self, view: View) -> Listener | None:
-            scan = scanner.opened(view)
-            return scan and (lambda data: said.extend(filter(None, [scan(data)])))
-
-        def unscannable(self, view: View, reason: str) -> None:
-            raise AssertionError(reason)
-
-    tree = Tree(Heard())
-    tree.feed(body)
-    tree.end()
-    asyncio.run(tree.settle())
+    said = list(heard(Documents(index).requestviews(request()), body))
     assert [(v.action, v.findings[-1].rule) for v in said] == [(Action.BLOCK, "report")] * count
 
 
 def test_messages_are_apart(index: Path) -> None:
     rule = Documents(index, run=5000)
     for part in (REPORT[:500], REPORT[500:1000], REPORT[1000:1500], REPORT[1500:2000]):
-        scanner = rule.requestviews(request())
-        scan = scanner.hears("body")
-        assert not [v for chunk in cut(" ".join(part).encode(), 999) if (v := scan(chunk))]
+        assert not list(heard(rule.requestviews(request()), " ".join(part).encode(), 999))
 
 
 def test_no_text_is_in_it(index: Path) -> None:

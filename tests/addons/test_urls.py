@@ -112,7 +112,7 @@ def test_an_exception_leaves_a_label():
     assert labels(flow) == {"urls:excepted"}
 
 
-@pytest.mark.parametrize("rule", ["||a.example^$bogus", "/a(/$domain=x.*", "*"])
+@pytest.mark.parametrize("rule", ["||a.example^$bogus", "/a(/$domain=x.*", "*", "^" * 99 + "$to=a.example"])
 def test_what_is_no_rule_is_a_mistake_in_the_policy(rule):
     with pytest.raises(ValueError, match="not a rule"):
         Rules(rules=(rule,))

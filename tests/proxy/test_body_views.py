@@ -1,7 +1,9 @@
 """Bodies and their views: who hears them, what waits, what is held back, and that nobody is kept from a turn for long."""
 
 import asyncio
+import base64
 import gzip
+import random
 import time
 
 import brotli
@@ -131,12 +133,28 @@ def test_a_value_of_a_view_never_leaves(size):
     assert len(left) <= text.index(b"secret") + 4
 
 
-def test_clean_views_let_the_body_stream():
-    """What is held back stays small."""
+@pytest.mark.parametrize("size", [64, 1000, 1 << 20])
+def test_a_value_that_is_written_long_never_leaves(size):
+    """Two thousand characters more are twelve thousand bytes of the body."""
+    text = b"".join(b"\\u%04x" % c for c in b"." * 3000 + b"SECRET" + b"," * 4000)
+    viewer = Viewer({b"SECRET" + b"," * 2000: block("no")}, wants=lambda view: view.path.endswith("unescaped"))
+    left, stop = run(text, viewer, size=size)
+    assert stop == ("r", Action.BLOCK)
+    assert len(left) <= 3000 * 6 + 4
+
+
+@pytest.mark.parametrize("text", [
+    pytest.param(b"upper:" + b"z" * 30_000, id="with a view"),
+    pytest.param(random.Random(1).randbytes(30_000), id="binary"),
+    pytest.param(b"%41 \\u0041 " * 3000, id="escapes"),
+    pytest.param(base64.b64encode(base64.b64encode(b"some words " * 1500)), id="base64"),
+])
+def test_clean_views_let_the_body_stream(text):
+    """What is held back stays small, and far from its bound."""
     body = Body([], "", lambda _: True, viewers=[(rule(), Viewer())])
-    for _ in range(50):
-        asyncio.run(body.show(b"upper:" + b"z" * 30_000))
-        assert body.held < MAX_HELD
+    for _ in range(30):
+        assert asyncio.run(body.show(text))[1] is None
+        assert body.held < MAX_HELD / 2
 
 
 @pytest.mark.parametrize(("viewers", "said"), [
@@ -163,13 +181,13 @@ def test_an_allow_silences_scanners_behind_it():
 @pytest.mark.parametrize(("raw", "reason"), [
     pytest.param(b"upper:abc!", "an exclamation mark", id="a reader says so"),
     pytest.param(b"upper:abc#", "its reader failed (ZeroDivisionError)", id="a reader fails"),
-    pytest.param(b"upper:abc~", "it takes more than", id="a reader that does not come back"),
+    pytest.param(b"upper:abc~", "it takes more time to read", id="a reader that does not come back"),
     pytest.param(b"upper:^" + b"abc" * 90_000, "would have to be held back", id="what pins too much"),
 ])
 @pytest.mark.parametrize("answer", [block("no"), None])
 def test_unscannable(raw, reason, answer, monkeypatch):
     monkeypatch.setattr(body_module, "READING", 0.05)
-    monkeypatch.setattr(body_module, "MAX_PINNED", MAX_HELD)
+    monkeypatch.setattr(body_module, "MAX_PINNED", 64 * 1024)
     told = []
     viewer = Viewer(unscannable=lambda view, why: told.append((view.path, why)) or answer)
     left, stop = run(raw, viewer, size=30_000)
@@ -187,6 +205,19 @@ def test_unscannable_without_an_opinion(on_error, stop):
     notes = []
     assert run(b"upper:!", (rule(on_error=on_error), Viewer()), notes=notes)[1] == stop
     assert notes[0].reason.startswith("unscannable body: an exclamation mark")
+
+
+@pytest.mark.parametrize("answer", [block("no"), None])
+def test_what_takes_too_long_in_all(answer, monkeypatch):
+    """Each piece is quick enough; there are too many of them for what came."""
+    monkeypatch.setattr(body_module, "FREE", 0.05)
+    viewer, told = Viewer(unscannable=lambda view, why: told.append(why) or answer), []
+    raw = b"upper:" + b"abc" * 100_000
+    monkeypatch.setattr(Upper, "feed", lambda self, data: sum(range(100 * len(data))))
+    left, stop = run(raw, viewer)
+    assert told == ["it takes too long to read what is inside"]
+    assert (left, stop) == ((b"", ("r", Action.BLOCK)) if answer else (raw, None))
+    assert answer or viewer.heard["body"] == raw + b"."
 
 
 def test_what_is_put_off_is_heard_before_anything_leaves():

@@ -7,6 +7,7 @@ import pytest
 
 from addons.exactindex import Index
 from proxy import cli
+from proxy.fingerprinting import text_of
 from tests.addons.test_documents import REPORT, docx, pages, prose
 
 TABLE = 'name;iban;city\n"Smith; John";DE89 3704 0044 0532 0130 00;Rome\nAnna Bauer;GB29NWBK60161331926819\n\nBo;;x\n'
@@ -97,6 +98,24 @@ def test_documents_and_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert lockgate("scan", "mail.txt", "--policy", "p.yaml", "--json") == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["filter"], row["rule"]) for row in rows] == [("papers", "report.docx"), ("canary", "AKIA…")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(" ".join(REPORT[:500]), id="plain"),
+        pytest.param(" ".join(REPORT[:500]) + r' and then "say\n it\n in\n one\n small\n place\n" \u0041', id="an escape in it"),
+        pytest.param(json.dumps({"a": "\n".join(REPORT[:500])}), id="escaped"),
+    ],
+)
+def test_the_whole_text_counts(text: str) -> None:
+    Path("d.txt").write_text(text)
+    assert 450 < len(set(text_of(Path("d.txt")))) < 1050
+
+
+def test_markup_does_not_count() -> None:
+    Path("d.docx").write_bytes(docx(REPORT[:500]))
+    assert len(set(text_of(Path("d.docx")))) < 600
 
 
 def test_what_is_ignored() -> None:

@@ -61,3 +61,13 @@ def test_another_loop_begins_anew():
 
     asyncio.run(leave())
     assert run(("a", 2), turns=turns)
+
+
+def test_who_had_the_last_turn_is_not_waiting():
+    turns = Turns()
+
+    async def once():
+        await turns.wait()
+        return turns.taken
+
+    assert not asyncio.run(once())

@@ -47,7 +47,7 @@ def test_packed(data, path, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("data", "reason"), [
     pytest.param(gzip.compress(TEXT)[:-9], "cut short", id="cut"),
-    pytest.param(gzip.compress(TEXT) + b"PK\3\4 and more", "corrupt", id="something behind"),
+    pytest.param(gzip.compress(TEXT) + b"PK\3\4 and more", "zip archive is cut short", id="half an archive behind"),
     pytest.param(lzma.compress(TEXT)[:-40], "cut short", id="xz cut"),
     pytest.param(bz2.compress(TEXT)[:50] + b"xx" + bz2.compress(TEXT)[52:], "corrupt", id="bzip2 changed"),
     pytest.param(gzip.compress(bytes(4_000_000)), "times its size", id="bomb"),
@@ -95,7 +95,7 @@ GOOD = tar(tarfile.PAX_FORMAT, {"a": b"one", LONG: b"two"})
 @pytest.mark.parametrize(("data", "reason"), [
     pytest.param(GOOD[:514], "cut short", id="cut"),
     pytest.param(GOOD[:100] + b"9" + GOOD[101:], "corrupt tar header", id="bad checksum"),
-    pytest.param(GOOD + b"x" * 512, "data after the end", id="something behind"),
+    pytest.param(GOOD + b"x" * 512 + GOOD, "data after the end", id="another archive behind something"),
     pytest.param(GOOD.replace(b"path=", b"pa=h="), "", id="unknown key"),
     pytest.param(GOOD.replace(b" path=", b"0path="), "malformed pax", id="bad pax record"),
 ])
@@ -105,7 +105,7 @@ def test_tar_unscannable(data, reason, size):
 
 
 @pytest.mark.parametrize(("head", "word"), [
-    (b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\7\1\0", "RAR"), (b"MSCF\0\0\0\0", "cabinet"), (b"\x60\xea\x29\0", "ARJ"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\7\1\0", "RAR"), (b"MSCF\0\0\0\0", "cabinet"), (b"\x60\xea\x29\0\x1e", "ARJ"),
     (b"\x04\x22\x4d\x18", "lz4"), (b"age-encryption.org/v1\n", "age"), (b"Salted__", "openssl"),
 ])
 def test_unread(head, word):
@@ -115,5 +115,5 @@ def test_unread(head, word):
 
 def test_kinds_exist():
     """What readers are registered for is what sniffing says."""
-    assert {kind(head + b"\0" * 20) for head in (b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x5d\0\0\x80")} == set(PACKED)
+    assert {kind(head + b"\0" * 20) for head in (b"\x1f\x8b\x08", b"BZh91AY&SY", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x5d\0\0\x80")} == set(PACKED)
     assert all(name.startswith("application/") for name in UNREAD)

@@ -31,6 +31,21 @@ def test_long_waits_are_pinned(data):
     assert not read(data, 4096).refused
 
 
+@pytest.mark.parametrize("data", [
+    pytest.param(LUCK.randbytes(1 << 20), id="random"),
+    pytest.param(b"--XX\r\nA: b\r\n\r\n" + LUCK.randbytes(1 << 20) + b"\r\n--XX--", id="random in multipart"),
+    pytest.param(packed({"a": LUCK.randbytes(1 << 20)}, 0), id="random in zip"),
+])
+def test_data_that_is_none_of_all_this_streams(data):
+    """Little pieces of what might be text, found far from each other, hold nothing up."""
+    tree, clear = Tree(Collect()), 0
+    for at in range(0, len(data), 4096):
+        tree.feed(data[at : at + 4096])
+        clear = max(clear, tree.clear)
+        assert tree.root.offset - clear < 48 * 1024
+    tree.end()
+
+
 @pytest.mark.parametrize("size", [100, 1000, 5000])
 @pytest.mark.parametrize("pack", [
     pytest.param(lambda text: packed({"a": text, "b": text}, 0), id="stored in zip"),

@@ -39,8 +39,8 @@ _OF_MODELS: Final = re.compile(
     rb'"(?:role|parts|model|max_?[tT]okens\w*|temperature|stream|anthropic_version|generation_?[cC]onfig|inferenceConfig)"'
     rb'\s{0,8}:'
 )
-#: Declared of a prompt's texts: what is inside them is read in the body's own view.
-PLAIN: Final = "text/x-llm"
+#: Declared of a prompt's texts: what is inside them is read in the body's own view.  No header can say this.
+PLAIN: Final = "text/x-llm\n"
 #: Bytes of a string below which it is not worth a view.  It is in the body's own view as well.
 SHORT: Final = 8
 

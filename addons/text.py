@@ -20,13 +20,20 @@ CREDENTIAL_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization",
 #: Values of at most so many bytes are remembered with what is inside them: clients send the same ones all the time.
 _SHORT: Final = 512
 #: What a value must have for other texts to be inside it: an escape, or a run of letters and digits as long as these.
-_ESCAPE: Final = re.compile(rb"\\\\|&#?\w+;|=[0-9A-F]{2}|=\?")
+_ESCAPE: Final = re.compile(rb"\\|&#?\w+;|=[0-9A-F]{2}|=\?|%u|%25|[\x80-\xff]|<[/!]|(?:\w{2,3}[:,] ?){9}")
 _RUN: Final = re.compile(rb"[A-Za-z0-9+_-]{20,}")
+#: Names of headers that may be a value in disguise; others are words.
+_ODD: Final = re.compile(rb"(?=.{12})[^\d]*\d", re.DOTALL)
+#: The methods that everybody uses.
+_METHOD: Final = re.compile(rb"[A-Za-z_-]{1,20}")
 _HEX: Final = re.compile(rb"[0-9a-f]{40}")
 #: Stands between two pieces; no pattern has it, so nothing matches across them.
 _BORDER: Final = b"\0"
 
-#: The name of a header (empty for the URL), the steps to a text inside it, and that text.
+#: What is no header, by what stands for its name: no header can have such.
+_OTHERS: Final = {b"": "url", b":names": "names of headers", b":method": "method", b":authority": "authority"}
+
+#: The name of a header (or of what is none), the steps to a text inside it, and that text.
 Piece = tuple[bytes, str, bytes]
 
 
@@ -38,24 +45,34 @@ class Head:
         self.text = _BORDER.join([piece for _, _, piece in pieces])
 
     def where(self, offset: int) -> tuple[str, int]:
-        """Return `url` or `header:<name>`, with the steps inside it, for an offset in the text, and that in its piece.
-        """
+        """Return `url`, `header:<name>` or what else it is, with the steps inside it, for an offset in the text, and
+        that in its piece."""
         for name, steps, piece in self._pieces:
             if offset <= len(piece):
-                return ("header:" + name.decode("latin-1") if name else "url") + steps, offset
+                return (_OTHERS.get(name) or "header:" + name.decode("latin-1")) + steps, offset
             offset -= len(piece) + len(_BORDER)
         raise IndexError(offset)
 
 
 def head(request: http.Request, credentials: bool = False) -> Head:
-    """Return path, query and header values, as they are and decoded; `credentials` adds the credential headers."""
-    return _head(request.data.path, request.data.headers.fields, credentials)
+    """Return path, query and header values, as they are and decoded; `credentials` adds the credential headers.
+
+    The authority of HTTP/2, odd names of headers and methods are carriers, too.
+    """
+    data = request.data
+    return _head(data.method, data.authority, data.path, data.headers.fields, credentials)
 
 
 #: Two leak filters ask for the same request in turn.
 @lru_cache(2)
-def _head(path: bytes, fields: tuple[tuple[bytes, bytes], ...], credentials: bool) -> Head:
-    return Head([*_read(b"", "", path), *_headers(fields, credentials)])
+def _head(method: bytes, authority: bytes, path: bytes, fields: tuple[tuple[bytes, bytes], ...],
+          credentials: bool) -> Head:
+    pieces = [*_read(b"", "", path), *_headers(fields, credentials)]
+    if not _METHOD.fullmatch(method):
+        pieces += _read(b":method", "", method)
+    if authority:
+        pieces += _read(b":authority", "", authority)
+    return Head(pieces)
 
 
 #: A client's requests differ in little else than their path.
@@ -68,6 +85,8 @@ def _headers(fields: tuple[tuple[bytes, bytes], ...], credentials: bool) -> tupl
             pieces += _read(lower, "", value)
         elif credentials:
             pieces += [piece for steps, each in _credentials(lower, value) for piece in _read(lower, steps, each)]
+        if _ODD.match(name):
+            pieces += _read(b":names", "", name)
     return tuple(pieces)
 
 

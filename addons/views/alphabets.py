@@ -45,8 +45,10 @@ def _magics() -> list[bytes]:
     return [magic for kind, at, magic in SIGNATURES if not at and kind.startswith(kinds) and len(magic) > 1]
 
 
+#: A zlib stream of each level (RFC 1950, 2.2).
+_ZLIB: Final = rb"e(?:A[E-H]|F[4-7]|J[w-z]|N[o-r])"
 #: What of these fills characters.
-MAGIC: Final = re.compile(b"|".join(re.escape(base64.b64encode(m)[: len(m) * 8 // 6]) for m in _magics()))
+MAGIC: Final = re.compile(b"|".join([_ZLIB, *(re.escape(base64.b64encode(m)[: len(m) * 8 // 6]) for m in _magics())]))
 HEX_MAGIC: Final = re.compile(b"(?i)" + b"|".join(m.hex().encode() for m in _magics() if len(m) > 2))
 
 

@@ -122,6 +122,42 @@ class Packed(Container):
         return False
 
 
+def is_zlib(head: bytes) -> bool:
+    """True if this may be a zlib stream of the usual window (RFC 1950, 2.2)."""
+    return head[:1] == b"\x78" and len(head) > 2 and int.from_bytes(head[:2]) % 31 == 0 and not head[1] & 0x20
+
+
+class Deflated(Container):
+    """A reader of a bare zlib stream, if it is one: two bytes and no name do not say so for sure."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._stream: Inflate | None = Inflate(zlib.MAX_WBITS)
+
+    def take(self, data: bytes) -> None:
+        if self._stream is None:
+            return
+        came = False
+        pieces = self._stream.feed(data)
+        while True:
+            try:
+                piece = next(pieces, b"")
+            except Unscannable:
+                self._stream = None
+                self.close()
+                return
+            if not piece:
+                break
+            if self.child is None:
+                self.open("zlib")
+            self.give(piece)
+            came = True
+        self.waited(len(data), came)
+        if self._stream.ended:
+            self._stream = None
+            self.close()
+
+
 def gzip_name(head: bytes) -> str | None:
     """Return the file name in the header of a gzip member (RFC 1952, 2.3); None if more of it must come."""
     if len(head) < 10:

@@ -12,6 +12,10 @@ MAX_VIEWS: Final = 20_000
 #: is seen in up to 4 views; what it may cost in time is bounded as well, by whoever feeds the tree.
 FREE: Final = 64 * 1024 * 1024
 FACTOR: Final = 400
+#: Bytes in all views that one piece of the body may become, whole and for each of its bytes: what is done with it holds
+#: the event loop.  Deflate makes 1030 of one; what makes more of it at once is packed more than once, for nothing.
+AT_ONCE: Final = 4 * 1024 * 1024
+AT_ONCE_FACTOR: Final = 1100
 #: Characters of a name from outside, in a path.
 MAX_NAME: Final = 80
 
@@ -21,11 +25,19 @@ class Budget:
 
     def __init__(self) -> None:
         self.taken = self.spent = self.views = 0
+        self._enough = AT_ONCE
+
+    def take(self, size: int) -> None:
+        """So much more of the body comes; without it, others had their turn."""
+        self.taken += size
+        self._enough = self.spent + AT_ONCE + AT_ONCE_FACTOR * size
 
     def spend(self, size: int) -> None:
         self.spent += size
         if self.spent > FREE and self.spent > FACTOR * self.taken:
             raise Unscannable(f"it holds more than {FACTOR} times its size")
+        if self.spent > self._enough:
+            raise Unscannable(f"a few bytes of it hold more than {AT_ONCE >> 20} MiB")
 
     def open(self, depth: int) -> None:
         self.views += 1

@@ -16,24 +16,32 @@ _MARKS: Final = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-
                  (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 #: Charsets in which every byte is a character, and those below 128 are ASCII's.
 _SINGLE: Final = re.compile(r"iso8859|latin|cp125\d|koi8|mac-|cp(?:437|850|852|855|858|860|862|866)|tis-620")
-#: Charsets of several bytes, and UTF-7.
-_SEVERAL: Final = re.compile(r"shift_jis|cp932|euc|gb|big5|iso2022|hz|cp949|johab|utf-7|utf-16|utf-32")
+#: Charsets of several bytes, UTF-7, and EBCDIC, in which nothing is where ASCII has it.
+_SEVERAL: Final = re.compile(r"shift_jis|cp932|euc|gb|big5|iso2022|hz|cp949|johab|utf-7|utf-16|utf-32"
+                              r"|cp(?:037|273|424|500|875|1026|1140)")
+_DECLARED: Final = re.compile(r"""(?i)[;,\s]\s*charset\s*=\s*["']?([\w.:+-]{1,40})""")
+#: Who declares more is not understood by anybody.
+MAX_CHARSETS: Final = 2
+#: `<?xml` (XML 1.0, F.1).
+_EBCDIC_XML: Final = b"\x4c\x6f\xa7\x94\x93"
 _CONTROL: Final = bytes((*range(9), *range(0x0E, 0x20), *range(0x7F, 0xA0)))
 #: Bytes that tell a charset by their zeros.
 _FEW: Final = 8
 
 
-def declared_charset(declared: str) -> str:
-    """Return the charset of a media type under Python's name, empty if there is none that needs decoding."""
-    found = re.search(r"""(?i);\s*charset\s*=\s*["']?([\w.:+-]{1,40})""", declared)
-    if not found:
-        return ""
-    try:
-        name = codecs.lookup(found[1]).name
-    except (LookupError, ValueError):
-        return ""
-    name = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(name, name)   # without a mark (Encoding standard, 4.2)
-    return name if _SINGLE.match(name) or _SEVERAL.match(name) else ""
+def declared_charsets(declared: str) -> list[str]:
+    """Return the charsets of a media type under Python's names, those that need decoding.  Of several parameters some
+    programs take the first, and some the last."""
+    names: list[str] = []
+    for found in _DECLARED.finditer(declared):
+        try:
+            name = codecs.lookup(found[1]).name
+        except (LookupError, ValueError):
+            continue
+        name = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(name, name)   # no mark: Encoding standard, 4.2
+        if name not in names and (_SINGLE.match(name) or _SEVERAL.match(name)):
+            names.append(name)
+    return names[:MAX_CHARSETS]
 
 
 def marked_charset(head: bytes) -> str:
@@ -43,6 +51,8 @@ def marked_charset(head: bytes) -> str:
 
 def shown_charset(head: bytes) -> str:
     """Return the charset that the zeros of mostly English text, or of markup, show, or an empty name."""
+    if head.startswith(_EBCDIC_XML):    # and what is ASCII in other EBCDIC is the same in this
+        return "cp037"
     head = head[: len(head) & ~3]
     if len(head) < _FEW or 0 not in head:
         return ""

@@ -6,7 +6,8 @@ from typing import Final
 from addons import llm_views
 from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
-from addons.views.charsets import WideStrings, charset_reader, declared_charset, marked_charset, shown_charset
+from addons.views.bytelists import ByteLists, HexLists
+from addons.views.charsets import WideStrings, charset_reader, declared_charsets, marked_charset, shown_charset
 from addons.views.escapes import Escapes, FormEscapes
 from addons.views.grpc import TYPES, Grpc
 from addons.views.guesses import guesses
@@ -19,6 +20,7 @@ from addons.views.protobuf import TYPES as PROTOBUF
 from addons.views.protobuf import Protobuf
 from addons.views.quoted import Quoted
 from addons.views.runs import Runs
+from addons.views.shown import Shown
 from addons.views.sse import Events
 from addons.views.tree import Reader, View
 from addons.views.zips import ZIPS
@@ -49,6 +51,9 @@ BY_KIND: Final[dict[str, Make]] = {
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "application/wasm", "application/elf", "application/mach-o",
                 "application/java-class", "application/pe")
 PRINTABLE: Final = bytes((*range(0x20, 0x7F), *b"\t\r\n"))
+BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n"
+#: Kinds that begin with letters that may begin a text.
+ALSO_TEXT: Final = ("application/rtf",)
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -69,26 +74,43 @@ def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     if view.declared == llm_views.PLAIN:
         return [], True
     for start, make in DECLARED_AS.items():
-        if media_type(view).startswith(start):
+        if any(each.strip().startswith(start) for each in view.declared.lower().split(",")):    # of several headers
             return [make(view)], True
     if head and view.kind in BY_KIND:
-        return [BY_KIND[view.kind](view)], True
-    if charset := marked_charset(head):
-        return [charset_reader(view, charset)], True
-    made: list[Reader] = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
-    if media_type(view) == ENCODED or (view.kind.startswith(MEDIA) and view.kind != "image/svg"):
+        made = [BY_KIND[view.kind](view)]
+        return made + texts(view, head) if view.kind in ALSO_TEXT else made, True
+    if charset := marked_charset(head):     # what is none is ASCII with two letters before it
+        return [charset_reader(view, charset), *escapes(view, head), Runs(view)], True
+    made = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
+    if view.declared == ENCODED and not head.translate(None, BASE64):
+        return [*made, Escapes(view), WideStrings(view)], True     # what the encoding hides is read beside this
+    if view.kind.startswith(MEDIA) and view.kind != "image/svg" and not printable(head):
         return made, True
     return [*made, *texts(view, head), *llm_views.readers(view, head)], True
 
 
+def printable(head: bytes) -> bool:
+    """True if most of this may be text, whatever its first letters stand for elsewhere."""
+    return len(head.translate(None, PRINTABLE)) <= len(head) // 2
+
+
 def texts(view: View, head: bytes) -> list[Reader]:
     """Return the readers of texts, and of what may hold some."""
-    form = view.kind == "application/form" or media_type(view) == FORM
-    readers: list[Reader] = [FormEscapes(view) if form else Escapes(view), Runs(view)]
-    if len(head.translate(None, PRINTABLE)) <= len(head) // 2:     # what it writes is printable
-        readers.append(Quoted(view))
-    if view.text_depth < MAX_TEXT_DEPTH and (charset := shown_charset(head) or declared_charset(view.declared)):
-        readers.append(charset_reader(view, charset))
-    else:
+    readers = [*escapes(view, head), Runs(view), ByteLists(view), HexLists(view)]
+    if view.kind != "data" or printable(head):
+        readers.append(Shown(view))
+    charsets = declared_charsets(view.declared)
+    charsets = [shown] if (shown := shown_charset(head)) and shown not in charsets else charsets
+    if view.text_depth >= MAX_TEXT_DEPTH:
+        charsets = []
+    readers += [charset_reader(view, charset) for charset in charsets]
+    if not charsets or charsets != [shown]:     # of a declared one the order of bytes may be another
         readers.append(WideStrings(view))
     return readers
+
+
+def escapes(view: View, head: bytes) -> list[Reader]:
+    """Return the readers of what is escaped."""
+    form = view.kind == "application/form" or media_type(view) == FORM
+    made: list[Reader] = [FormEscapes(view) if form else Escapes(view)]
+    return [*made, Quoted(view)] if printable(head) else made      # what it writes is printable

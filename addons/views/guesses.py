@@ -4,15 +4,16 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from addons.views.archives import Deflated, is_zlib
 from addons.views.multipart import Mail, Multipart
 from addons.views.office import Hidden
 from addons.views.pdf import Mentioned
 from addons.views.protobuf import Lengths
 from addons.views.tree import Reader, View
 
-#: Kinds behind whose data a zip archive may stand: its directory is at its end, so the beginning is free.
-_BINARY: Final = ("data", "image/", "audio/", "video/", "font/", "application/pe", "application/elf",
-                  "application/mach-o")
+#: Kinds behind whose data a zip archive may stand, wherever that is: its directory is at its end, so the beginning is
+#: free.
+_HIDING: Final = ("image/", "audio/", "video/", "font/", "application/pe", "application/elf", "application/mach-o")
 _PDF: Final = re.compile(rb"^%PDF-[12]\.\d", re.MULTILINE)
 _MAIL: Final = re.compile(
     rb"(?i)(?:From|Date|Subject|To|Received|Return-Path|Delivered-To|Message-ID|MIME-Version|DKIM-Signature|X-[\w-]+"
@@ -23,12 +24,13 @@ _MULTIPART: Final = re.compile(rb"--[^\s]{1,70}[ \t]*\r?\n[\w-]{1,60}:[ \t]")
 
 def guesses(view: View, head: bytes) -> list[Reader]:
     """Return readers for what a view with these first bytes may hold."""
-    binary = view.kind.startswith(_BINARY)
-    if view.text_depth and (not binary or view.kind == "data"):
-        return []       # a text in another spelling, or its pieces
     made: list[Callable[[View], Reader]] = []
-    if binary or b"PK\3\4" in head:
+    if is_zlib(head):
+        made.append(Deflated)
+    if not view.text_depth or view.kind.startswith(_HIDING) or b"PK\3\4" in head:
         made.append(Hidden)
+    if view.text_depth and not view.kind.startswith(_HIDING):
+        return [make(view) for make in made]        # a text in another spelling, or its pieces
     if _PDF.search(head):
         made.append(Mentioned)
     if view.kind == "data":

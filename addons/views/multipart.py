@@ -12,6 +12,7 @@ from typing import Final
 
 from addons.decode import Unscannable
 from addons.views.container import Container, Refused
+from addons.views.fields import boundary, headers, parameters
 from addons.views.tree import Reader, View
 
 #: Headers of one part or mail; mails that were passed on often have 20 KiB of signatures.
@@ -23,57 +24,11 @@ MAX_PADDING: Final = 256
 #: How a part is declared here whose transfer encoding is taken off beside it: as text, it needs no reader.  No header
 #: can say this.
 ENCODED: Final = "transfer\nencoded"
-_PARAMETER: Final = re.compile(rb""";\s*([^\s;=:"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))""", re.DOTALL)
-_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~\w-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FIRST: Final = re.compile(rb"--([^\r\n]{1,%d}?)[ \t]*\r?\n" % MAX_BOUNDARY)
 _AFTER: Final = re.compile(rb"(--)|[ \t]*\r?\n")
 _PARTIAL: Final = re.compile(rb"-|[ \t]{0,%d}\r?" % MAX_PADDING)
 _EMPTY: Final = re.compile(rb"(?:\A|\n)\r?\n")
 _NOT_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
-
-
-def parameters(value: bytes) -> dict[str, str]:
-    """Return the parameters of a header's value: names in lower case, RFC 8187's `*` and RFC 2231's pieces resolved.
-
-    Raises `Unscannable` if one is given twice with different values: two readers could take two things from it.
-    """
-    plain: dict[str, str] = {}
-    pieces: dict[str, dict[int, str]] = {}
-    for match in _PARAMETER.finditer(value):
-        name, quoted, token = match.groups()
-        text = (re.sub(rb'\\(["\\])', rb"\1", quoted) if quoted is not None else token).decode("utf-8", "replace")
-        key, _, rest = name.decode("latin-1").lower().partition("*")
-        number, extended = rest.rstrip("*"), rest.endswith("*") or name.endswith(b"*")
-        if number.isdecimal():
-            pieces.setdefault(key, {})[int(number[:4])] = _extended(text) if extended else text
-            continue
-        text = _extended(text) if extended else text
-        if plain.get(key, text) != text and not extended and key == "boundary":
-            raise Unscannable("two boundaries are declared")
-        if extended or key not in plain:
-            plain[key] = text
-    return plain | {key: "".join(parts[i] for i in sorted(parts)) for key, parts in pieces.items() if key not in plain}
-
-
-def _extended(text: str) -> str:
-    charset, quote, rest = text.partition("'")
-    rest = rest.partition("'")[2] if quote else text
-    raw = re.sub("%([0-9A-Fa-f]{2})", lambda m: chr(int(m[1], 16)), rest).encode("latin-1", "replace")
-    try:
-        return raw.decode(charset or "utf-8", "replace")
-    except (LookupError, ValueError):
-        return raw.decode("utf-8", "replace")
-
-
-def headers(block: bytes) -> dict[str, bytes]:
-    """Return the headers of a part by lower-case name, unfolded; the first of a name counts, as in most servers."""
-    found: dict[str, bytes] = {}
-    for line in re.sub(rb"\r?\n[ \t]+", b" ", block).splitlines():
-        if line and (match := _HEADER.fullmatch(line)):
-            found.setdefault(match[1].decode("latin-1").lower(), match[2])
-        elif line:
-            raise Unscannable("a part has a malformed header")
-    return found
 
 
 class Base64:
@@ -197,7 +152,7 @@ class Multipart(Container):
         super().__init__(view)
         self._declared = bool(boundary)
         self._delimiter = b"\n--" + boundary.encode("utf-8", "replace") if boundary else b""
-        self._count, self._ended = 0, False
+        self._count, self._ended, self._bare = 0, False, False
         self._text: Reader | None = None    # who reads what stands between two delimiters
         self._buffer, self._skip = b"\r\n", 2   # a delimiter may come first: as if a line had ended here
 
@@ -211,12 +166,13 @@ class Multipart(Container):
                 return
             self._delimiter = b"\n--" + first[1]
         start = seek = 0
+        self._bare = self._bare or b"\r" + self._delimiter[1:] in buffer
         while (at := buffer.find(self._delimiter, seek)) >= 0:
             behind = at + len(self._delimiter)
             after = _AFTER.match(buffer, behind)
             if after is None and _PARTIAL.fullmatch(buffer, behind):
                 break   # what follows will tell
-            if after is None or self._ended:
+            if after is None:
                 seek = behind
                 continue
             self._say(buffer[start : at - buffer.startswith(b"\r", max(0, at - 1))])
@@ -237,6 +193,8 @@ class Multipart(Container):
         self._buffer = b""
         if self._text is not None:
             self._text.end()
+        if self._declared and self._bare:       # which some take for the end of a line
+            raise Unscannable("a multipart body with bare carriage returns before boundaries")
         if self._declared and not self._count:
             raise Unscannable("a multipart body in which the boundary does not come")
 
@@ -267,17 +225,17 @@ class Multipart(Container):
         if last:
             self._ended = True
             return
-        self._count += 1
+        self._count, self._ended = self._count + 1, False       # some go on reading after the last boundary
         self._text = Part(self.view, f"multipart[{self._count}]", self._declared)
 
 
 def multipart(view: View) -> Reader:
     """Return a reader of the boundary that is declared, or of the one that comes first."""
     try:
-        declared = parameters(view.declared.encode("utf-8", "replace"))
+        text = boundary(view.declared.encode("utf-8", "replace"))
     except Unscannable as error:
         return Refused(view, str(error))
-    return Multipart(view, declared.get("boundary", "")[:MAX_BOUNDARY])
+    return Multipart(view, text[:MAX_BOUNDARY])
 
 
 class Mail(Part):

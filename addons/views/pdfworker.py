@@ -30,11 +30,15 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _NOTES: Final = (b"Contents\0", b"V\0", b"DV\0", b"RC\0", b"TU\0", b"Subj\0")
 Frame = tuple[bytes, bytes]
 
+#: What a document takes to read, other connections must not feel.
+NICE: Final = 10
+
 
 def confine() -> None:
-    """Give up what is not needed: the network (in a namespace without any), files, children."""
+    """Give up what is not needed: the network (in a namespace without any), files, children, to be served first."""
     if sys.platform != "linux":
         return
+    os.nice(NICE)
     import resource  # not on Windows
 
     with contextlib.suppress(OSError, AttributeError):

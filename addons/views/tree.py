@@ -243,12 +243,13 @@ class Tree:
         self.views.add(self.root)
 
     def feed(self, data: bytes) -> None:
-        self.budget.taken += len(data)
         for at in range(0, len(data), STEP):
+            self.budget.take(min(STEP, len(data) - at))
             self.root._now = self.root.offset
             self.root.feed(data[at : at + STEP] if len(data) > STEP else data)
 
     def end(self) -> None:
+        self.budget.take(0)
         self.root.end()
 
     @property
@@ -295,6 +296,7 @@ class Tree:
             try:
                 for _ in then(await result) or ():
                     await asyncio.sleep(0)
+                    self.budget.take(0)
             except Unscannable as error:
                 view.unscannable(str(error))
             except Exception as error:

@@ -6,7 +6,6 @@ archives, and that is said.  What lies between entries is heard as part of the a
 """
 
 import re
-import struct
 import zlib
 from collections.abc import Callable
 from typing import Final
@@ -15,6 +14,7 @@ from addons.decode import Unscannable
 from addons.views.container import Container, guessed
 from addons.views.tree import View
 from addons.views.unpack import ZIP_METHODS, Stored, Stream, ZipLzma
+from addons.views.ziprecords import CENTRAL, END, LOCAL, is_utf8, sizes64
 
 #: Entries of which it is remembered where they were; 16 MiB at worst.
 MAX_ENTRIES: Final = 100_000
@@ -24,9 +24,6 @@ NAMES_BATCH: Final = 100
 #: The kinds that are zip archives (see `sniff`).
 ZIPS: Final = tuple(f"application/{name}" for name in ("zip", "docx", "xlsx", "pptx", "ooxml", "odf", "epub", "jar"))
 _RECORD: Final = re.compile(rb"PK(?:\x03\x04|\x01\x02|\x05\x06|\x06\x06)")
-_LOCAL: Final = struct.Struct("<4x5HIIIHH")
-_CENTRAL: Final = struct.Struct("<4x6HIIIHHHHHII")
-_END: Final = struct.Struct("<4x4HIIH")
 #: What may end the data of an entry of unknown size: its descriptor, or the next record if that has no signature.
 _DESCRIPTOR: Final = re.compile(rb"PK(?:\x07\x08|\x03\x04|\x01\x02)")
 #: The longest descriptor: signature, CRC, and two sizes of 8 bytes.
@@ -34,6 +31,10 @@ _LONGEST: Final = 24
 _ENCRYPTED: Final = 0x0001 | 0x0040 | 0x2000
 _STREAMED: Final = 0x0008
 _AES: Final = 99
+
+
+#: The hash of its name, the size of its data or -1, and its method.
+type _Entry = tuple[int, int, int]
 
 
 class Zip(Container):
@@ -50,9 +51,10 @@ class Zip(Container):
         self._left = -1                             # bytes of the entry's data to come, -1 if unknown
         self._crc = self._size = 0                  # of an entry that was stored with unknown size
         self._names: list[bytes] = []
-        self._count = self._entry = 0
-        self._seen: dict[int, tuple[int, int]] = {}         # local headers: offset -> hash of the name, size or -1
-        self._listed: list[tuple[int, int, int]] = []       # the central directory: offset, hash of the name, size
+        self._count = 0
+        self._entry = 0                             # where the last local header is
+        self._seen: dict[int, _Entry] = {}          # by local headers: offset -> entry
+        self._listed: list[tuple[int, _Entry]] = []     # by the central directory
         self._directory = self._directory64 = -1    # where it begins, and where the 64-bit end record says so
         self._whole = self.lenient
 
@@ -75,6 +77,10 @@ class Zip(Container):
 
     def confirmed(self, at: int) -> None:
         """The directory names an entry at this place."""
+
+    @staticmethod
+    def refused(reason: str) -> None:
+        raise Unscannable(reason)
 
     def _drop(self, size: int) -> None:
         self._buffer, self._at = self._buffer[size:], self._at + size
@@ -101,26 +107,27 @@ class Zip(Container):
     def _local(self) -> bool:
         if len(self._buffer) < 30:
             return False
-        version, flags, method, _, _, _, size, full, names, extras = _LOCAL.unpack_from(self._buffer)
+        version, flags, method, _, _, _, size, full, names, extras = LOCAL.unpack_from(self._buffer)
         if version & 0xFF > 99 or not (method in ZIP_METHODS or method < 20 or 92 < method < 100) or not names:
             return self._nothing()
         if len(self._buffer) < 30 + names + extras:
             return False
         name, extra = self._buffer[30 : 30 + names], self._buffer[30 + names : 30 + names + extras]
-        if self.lenient and not _is_utf8(name):
+        if self.lenient and not is_utf8(name):
             return self._nothing()
-        size = _sizes64(extra, full, size)[1]
+        size = sizes64(extra, full, size)[1]
         unknown = bool(flags & _STREAMED) and size == 0
-        self._remember(name, -1 if flags & _STREAMED else size)
+        self._remember(name, -1 if unknown else size, method)
         self._drop(30 + names + extras)
         self._open(name, flags, method, -1 if unknown else size)
         return True
 
-    def _remember(self, name: bytes, size: int) -> None:
+    def _remember(self, name: bytes, size: int, method: int) -> None:
         if len(self._seen) >= MAX_ENTRIES:
             raise Unscannable(f"a zip archive of more than {MAX_ENTRIES} entries")
         self._whole = self.lenient
-        self._seen[self._at], self._entry = (hash(name), size), self._at
+        self._entry = self._at
+        self._seen[self._at] = (hash(name), size, method)
         self._count += 1
         self._names.append(name)
         if self._count <= NAMES_ALONE or len(self._names) >= NAMES_BATCH:
@@ -132,7 +139,7 @@ class Zip(Container):
             self.whole("names", b"\n".join(names) + b"\n")
 
     def _open(self, raw: bytes, flags: int, method: int, size: int) -> None:
-        name = raw.decode("utf-8" if flags & 0x800 or (not raw.isascii() and _is_utf8(raw)) else "cp437", "replace")
+        name = raw.decode("utf-8" if flags & 0x800 or (not raw.isascii() and is_utf8(raw)) else "cp437", "replace")
         self._left, self._step = size, self._skip
         if flags & _ENCRYPTED or method == _AES:
             self.refuse("an encrypted entry of a zip archive", f"zip:{name}", name)
@@ -169,6 +176,7 @@ class Zip(Container):
             return True
         if self._stream.ended:
             self._buffer, self._at = self._stream.rest + self._buffer, self._at - len(self._stream.rest)
+            self._measured(self._size - len(self._stream.rest))
         elif self._left:
             return False
         elif self._size and not isinstance(self._stream, Stored | ZipLzma):     # LZMA may end with its size
@@ -201,12 +209,18 @@ class Zip(Container):
                 return False
             if (end := self._descriptor(at, match[0] == b"PK\7\x08")) >= 0:
                 self._hear(end)
+                self._measured(self._size)
                 self.close()
                 self._step = self._seek
                 return True
             start = at + 2
         self._hear(max(0, len(self._buffer) - 2 * _LONGEST))
         return False
+
+    def _measured(self, size: int) -> None:
+        """Note how long an entry was that did not say so."""
+        name, known, method = self._seen[self._entry]
+        self._seen[self._entry] = name, size if known < 0 else known, method
 
     def _descriptor(self, at: int, signed: bool) -> int:
         """Return how much of the buffer is data if a descriptor stands at, or unsigned before, this place; else -1."""
@@ -230,17 +244,17 @@ class Zip(Container):
     def _central(self) -> bool:
         if len(self._buffer) < 46:
             return False
-        fields = _CENTRAL.unpack_from(self._buffer)
+        fields = CENTRAL.unpack_from(self._buffer)
         size, full, names, extras, comments, offset = *fields[7:9], *fields[9:12], fields[15]
         if len(self._buffer) < 46 + names + extras + comments:
             return False
         name, extra = self._buffer[46 : 46 + names], self._buffer[46 + names : 46 + names + extras]
-        _, size, offset = _sizes64(extra, full, size, offset)
+        _, size, offset = sizes64(extra, full, size, offset)
         if not self._listed:
             self._directory = self._at
         if len(self._listed) >= MAX_ENTRIES:
             raise Unscannable(f"a zip archive of more than {MAX_ENTRIES} entries")
-        self._listed.append((offset, hash(name), size))
+        self._listed.append((offset, (hash(name), size, fields[3])))
         self._drop(46 + names + extras + comments)
         self._step = self._seek
         return True
@@ -254,18 +268,20 @@ class Zip(Container):
     def _end(self) -> bool:
         if len(self._buffer) < 22:
             return False
-        _, _, _, count, size, offset, _ = _END.unpack_from(self._buffer)
+        _, _, _, count, size, offset, _ = END.unpack_from(self._buffer)
         if offset == 0xFFFFFFFF and self._directory64 >= 0:
             offset, size, count = self._directory64, 0xFFFFFFFF, 0xFFFF
         directory = self._directory if self._listed else self._at
         moved = directory - offset      # by what stands before the archive
+        # Where all this fits, it is no guess any more that this is an archive.
+        sure = self._listed and len(self._listed) == count and directory + size == self._at
+        fault = Zip.refused if sure else self.fault
         if (size != 0xFFFFFFFF and directory + size != self._at and self._directory64 < 0) \
                 or (count != 0xFFFF and count != len(self._listed)) or moved < 0:
             self.fault("the directory of a zip archive is not where its end says")
-        for at, name, packed in self._listed:
-            seen = self._seen.get(at + moved)
-            if seen is None or seen[0] != name or seen[1] not in (-1, packed):
-                self.fault("the directory of a zip archive names what is not there")
+        for at, (name, packed, method) in self._listed:
+            if self._seen.get(at + moved) not in ((name, packed, method), (name, -1, method)):
+                fault("the directory of a zip archive names what is not there")
             self.confirmed(at + moved)
         self._listed, self._directory, self._directory64, self._whole = [], -1, -1, True
         return self._nothing()
@@ -273,24 +289,3 @@ class Zip(Container):
 
 class _Corrupt(Exception):
     """The data of one entry cannot be unpacked; the next may be."""
-
-
-def _sizes64(extra: bytes, full: int, size: int, offset: int = 0) -> tuple[int, int, int]:
-    """Return sizes and offset, with those that did not fit taken from the extra field (APPNOTE 4.5.3)."""
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, at)
-        if kind == 1:
-            values = [int.from_bytes(extra[i : i + 8], "little") for i in range(at + 4, at + 4 + length - 7, 8)]
-            taken = iter(values)
-            full, size, offset = (next(taken, old) if old == 0xFFFFFFFF else old for old in (full, size, offset))
-            break
-        at += 4 + length
-    return full, size, offset
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        return name.decode().isprintable()
-    except ValueError:
-        return False

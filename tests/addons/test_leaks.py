@@ -107,6 +107,7 @@ def test_a_value_counts_once(views, found) -> None:
     pytest.param({"responses": True}, request(), (True, True), id="responses, too"),
     pytest.param({"responses": True, "hosts_allowed": ("example",)}, request(), (False, False), id="may have it"),
     pytest.param({"hosts_allowed": ("other.example",)}, request(), (True, False), id="another host may"),
+    pytest.param({"hosts_allowed": ("te.example",)}, request(), (True, False), id="one whose name ends so may"),
 ])
 def test_which_messages_are_searched(options, flow, asked) -> None:
     leaks = Options(**options)
@@ -115,10 +116,12 @@ def test_which_messages_are_searched(options, flow, asked) -> None:
 
 
 @pytest.mark.parametrize(("option", "upload", "answer"), [
+    (None, Action.BLOCK, Action.ALERT),
     ("block", Action.BLOCK, Action.ALERT), ("alert", Action.ALERT, Action.ALERT), ("allow", None, None),
 ])
 def test_what_cannot_be_read(option, upload, answer) -> None:
-    leaks, root = Options(unscannable=option, responses=True), Tree(None).root
+    given = {"unscannable": option} if option else {}
+    leaks, root = Options(**given, responses=True), Tree(None).root
     for viewer, expected in (leaks.requestviews(request()), upload), (leaks.responseviews(request()), answer):
         verdicts = [viewer.unscannable(root.inside(name), "it is encrypted") for name in ("zip:a", "zip:b")]
         assert verdicts[0] is None if expected is None else verdicts[0].action is expected

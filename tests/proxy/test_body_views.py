@@ -133,6 +133,16 @@ def test_a_value_of_a_view_never_leaves(size):
     assert len(left) <= text.index(b"secret") + 4
 
 
+@pytest.mark.parametrize("size", [64, 1000, 1 << 20])
+def test_a_value_that_is_written_long_never_leaves(size):
+    """Two thousand characters more are twelve thousand bytes of the body."""
+    text = b"".join(b"\\u%04x" % c for c in b"." * 3000 + b"SECRET" + b"," * 4000)
+    viewer = Viewer({b"SECRET" + b"," * 2000: block("no")}, wants=lambda view: view.path.endswith("unescaped"))
+    left, stop = run(text, viewer, size=size)
+    assert stop == ("r", Action.BLOCK)
+    assert len(left) <= 3000 * 6 + 4
+
+
 @pytest.mark.parametrize("text", [
     pytest.param(b"upper:" + b"z" * 30_000, id="with a view"),
     pytest.param(random.Random(1).randbytes(30_000), id="binary"),

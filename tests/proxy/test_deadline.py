@@ -1,6 +1,8 @@
 """A filter that does not come back is cut, whatever it does; one that does is not."""
 
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -56,3 +58,29 @@ def test_a_slow_loop_between_calls_is_nobodys_fault():
     limited(0.01, int)
     time.sleep(0.1)     # a tick comes here, and must not raise
     assert limited(0.01, int) == 0
+
+
+STOPPED = """
+import os, signal, subprocess, time
+from proxy import deadline
+
+def work():
+    stop = f"kill -STOP {os.getpid()}; sleep 0.5; kill -CONT {os.getpid()}"
+    process = subprocess.Popen(["sh", "-c", stop])
+    began = time.monotonic()
+    while time.monotonic() < began + 0.4:
+        os.sched_yield()
+    process.wait()
+    sum(range(100_000))
+    return "done"
+
+deadline.prepare()
+print(deadline.limited(0.2, work))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_a_process_that_was_stopped_is_not_late():
+    """As it happens to all on a busy machine, and to virtual ones: half a second in which nothing runs."""
+    done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, check=False)
+    assert done.stdout == "done\n", done.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from addons.views.charsets import declared_charset, marked_charset, shown_charset
+from addons.views.charsets import declared_charsets, marked_charset, shown_charset
 from tests.addons.views import found_views
 
 
@@ -10,9 +10,10 @@ from tests.addons.views import found_views
     ("text/plain; charset=UTF-16", "utf-16-le"), ('text/html; charset="windows-1251"', "cp1251"),
     ("text/plain;CHARSET=Shift_JIS", "shift_jis"), ("text/plain; charset=utf-8", ""), ("text/plain; charset=base64", ""),
     ("text/plain; charset=nonsense", ""), ("text/plain; charset=unicode_escape", ""), ("text/plain", ""),
-    ("text/plain; charset=utf-7", "utf-7"), ("text/plain; charset=\0", "")])
+    ("text/plain; charset=utf-7", "utf-7"), ("text/plain; charset=\0", ""),
+    ("text/plain; charset=ibm037", "cp037"), ("text/plain; charset=utf-8; charset=ibm037", "cp037")])
 def test_declared(declared, name):
-    assert declared_charset(declared) == name
+    assert declared_charsets(declared) == [name] * bool(name)
 
 
 @pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])

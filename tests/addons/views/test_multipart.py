@@ -5,7 +5,7 @@ import quopri
 
 import pytest
 
-from addons.views.multipart import parameters
+from addons.views.fields import parameters
 from tests.addons.conftest import SIZES
 from tests.addons.views.collect import read
 

@@ -34,10 +34,15 @@ _AMPS: Final = rb"(?:(?:amp|#0{0,4}38|#[xX]0{0,4}26);){0,90}"
 _DEEP_SLASHED: Final = _ONE_SLASHED.replace(rb"\\(?:", rb"\\{1,500}(?:", 1).replace(rb"\\u[dD][c", rb"\\{1,500}u[dD][c")
 _DEEP_PERCENT: Final = rb"%(?:25){0,200}(?:H{2}|uH{4})"
 _DEEP_ENTITY: Final = _ENTITY.replace(b"&", b"&" + _AMPS, 1)
-_DEEP_PART: Final = re.compile((rb"(?:(?<!\\)\\{1,500}+[^\\%&]{0,11}|%(?:25){0,200}+(?:2|u?H{0,4})|&" + _AMPS + rb"(?:#?[0-9A-Za-z]{0,32}))\Z"
-                                ).replace(b"H", _HEX))
-_FOLDED: Final = re.compile((rb"\\+(?=\\[^\\])|\\+(?=\\\\\Z)|(?<=\A%)(?:25)+(?=H{2}\Z|uH{4}\Z)|(?<=\A&)" + _AMPS.replace(b"{0,90}", b"+")
-                             + rb"(?=.)").replace(b"H", _HEX), re.DOTALL)
+_DEEP_PART: Final = re.compile((
+    rb"(?:(?<!\\)\\{1,500}+[^\\%&]{0,11}|%(?:25){0,200}+(?:2|u?H{0,4})|&" + _AMPS + rb"(?:#?[0-9A-Za-z]{0,32}))\Z"
+).replace(b"H", _HEX))
+#: What the last escape of a chain has before it.
+_FOLDED: Final = re.compile((
+    rb"\\+(?=\\[^\\])|\\+(?=\\\\\Z)|(?<=\A%)(?:25)+(?=H{2}\Z|uH{4}\Z)|(?<=\A&)" + _AMPS.replace(b"{0,90}", b"+")
+    + rb"(?=.)"
+).replace(b"H", _HEX), re.DOTALL)
+#: The longest beginning.
 _DEEPEST: Final = 1100
 #: Escapes of escapes that are undone one by one; the next undoes all that are left: no text is to be too deep for it.
 DEEP: Final = 3

@@ -66,8 +66,11 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 
 def media_type(view: View) -> str:
-    """Return what a view is declared to be, without parameters, lower case."""
-    return view.declared.partition(";")[0].strip().lower()
+    """Return what a view is declared to be, without parameters, lower case, and without a format of gRPC's messages
+    that is unknown here."""
+    name = view.declared.partition(";")[0].strip().lower()
+    plain = name.partition("+")[0]
+    return plain if plain in TYPES and name not in TYPES else name
 
 
 def known(view: View) -> bool:

@@ -114,10 +114,11 @@ def bic(value: str) -> bool:
 
 
 def aadhaar(value: str) -> bool:
-    """India (UIDAI): Verhoeff; three years in a row, and numbers that read the same from behind, are none."""
+    """India (UIDAI): Verhoeff; none are three years, numbers in a row, and what reads the same from behind."""
     d = digits_of(value)
-    years = all(1900 <= int(d[at : at + 4]) <= 2100 for at in (0, 4, 8))
-    return not years and d != d[::-1] and verhoeff(d)
+    groups = [int(d[at : at + 4]) for at in (0, 4, 8)]
+    years = all(1900 <= group <= 2100 for group in groups)
+    return not years and max(groups) - min(groups) > 3 and d != d[::-1] and verhoeff(d)
 
 
 def in_pan(value: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from mitmproxy import http
 
 from addons.names import covers, host_of
+from addons.pieces import is_missing, is_piece
 from addons.scan import Hit, PatternSet
 from addons.text import head
 from addons.verdict import Action, BodyScanner, Finding, Verdict, ViewScanner, masked
@@ -81,8 +82,9 @@ class LeakFilter:
 
     `action` is what a finding leads to: alert, block or kill.  `responses` has answers and the server's messages
     searched as well.  What is in a message and cannot be read (encrypted, damaged, nested too deep) leads to
-    `unscannable`: block, alert or allow; an answer is never blocked for that.  `credentials_headers` has Authorization
-    and Cookie searched, `hosts_allowed` are hosts, with their sub-domains, that may have it all.
+    `unscannable`: block, alert or allow; an answer is never blocked for that, nor a piece of a larger upload
+    for what is missing of it.  `credentials_headers` has Authorization and Cookie searched, `hosts_allowed`
+    are hosts, with their sub-domains, that may have it all.
     """
 
     action: str = "block"
@@ -125,13 +127,16 @@ class LeakFilter:
 
     def requestviews(self, flow: http.HTTPFlow) -> ViewScanner | None:
         """The views of a body that goes out, or of a WebSocket message."""
-        return None if self.spares(flow) else Message(self, asked(flow), Action(self.unscannable))
+        if self.spares(flow):
+            return None
+        piece = is_piece(flow.request, flow.request.path)
+        return Message(self, asked(flow), Action(self.unscannable), piece)
 
     def responseviews(self, flow: http.HTTPFlow) -> ViewScanner | None:
         if not self.responses or self.spares(flow):
             return None
         told = Action.ALERT if self.unscannable == Action.BLOCK else Action(self.unscannable)
-        return Message(self, asked(flow), told)
+        return Message(self, asked(flow), told, flow.response is not None and is_piece(flow.response))
 
     def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
         """The body without what is inside it, for who has no views."""
@@ -186,17 +191,22 @@ class Found:
 class Message(Found):
     """One message in front of one leak filter."""
 
-    def __init__(self, leaks: LeakFilter, host: str, unreadable: Action) -> None:
+    def __init__(self, leaks: LeakFilter, host: str, unreadable: Action, piece: bool = False) -> None:
         super().__init__(leaks.scanner)
-        self._leaks, self._host, self._unreadable = leaks, host, unreadable
+        self._leaks, self._host, self._unreadable, self._piece = leaks, host, unreadable, piece
         self._found: list[Finding] = []
         self._told: set[str] = set()
 
     def unscannable(self, view: View, reason: str) -> Verdict | None:
         if self._unreadable is Action.ALLOW or (reason in self._told and self._unreadable is Action.ALERT):
             return None
+        told = self._unreadable
+        if self._piece and is_missing(reason):
+            if reason in self._told:
+                return None
+            told = Action.ALERT
         self._told.add(reason)
-        return Verdict(self._unreadable, f"unscannable: {reason}, in {view.path}")
+        return Verdict(told, f"unscannable: {reason}, in {view.path}")
 
     def leaving(self, place: int) -> Verdict | None:
         """So many bytes of the body are about to leave: weigh what was found in these."""

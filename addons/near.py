@@ -179,12 +179,22 @@ class Naming:
     def _near(self, text: bytes) -> set[int]:
         """Return the kinds that words of the text name."""
         named = set[int]()
+        text = _RANDOM.sub(_without_chance, text)
         lower = text.lower().translate(_JOINS)
         for number, start, end in self._automaton.find_matches_as_indexes(lower, overlapping=True):
             begins, ends, kinds = self._named[number]
             if (not begins or _is_start(text, start)) and (not ends or _is_end(text, end)):
                 named |= kinds
         return named
+
+
+#: Hashes and other base64 hold any short word by chance, with capitals as in names.
+_RANDOM: Final = re.compile(rb"[A-Za-z0-9+/]{16,}")
+_CHANCE: Final = re.compile(rb"(?:\d+[A-Za-z+/]+){2,}\d")
+
+
+def _without_chance(match: re.Match[bytes]) -> bytes:
+    return b" " * len(match[0]) if _CHANCE.search(match[0]) else match[0]
 
 
 def _is_start(text: bytes, at: int) -> bool:

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import base64
 import gzip
-import io
 import json
 import mimetypes
 import random
@@ -43,16 +42,17 @@ PII = "  - {id: personal, use: pii.Pii, deadline: 10000, with: {responses: %(res
 JSON = "application/json"
 BOUNDARY = "----WebKitFormBoundaryAbCdEfGh12345678"
 
-#: Media type, content and Content-Encoding, of a file's.
+#: Media type, content and Content-Encoding of what is sent, of a file's name, type and content.
 Form = Callable[[str, str, bytes], tuple[str, bytes, str]]
 
 
 def in_form(name: str, kind: str, data: bytes) -> tuple[str, bytes, str]:
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: {kind}\r\n\r\n'
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+    head += f"Content-Type: {kind}\r\n\r\n"
     return f"multipart/form-data; boundary={BOUNDARY}", head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode(), ""
 
 
-def in_json(name: str, kind: str, data: bytes) -> tuple[str, bytes, str]:
+def in_json(name: str, _kind: str, data: bytes) -> tuple[str, bytes, str]:
     """As APIs take texts, and others in base64."""
     try:
         content = data.decode()
@@ -61,23 +61,23 @@ def in_json(name: str, kind: str, data: bytes) -> tuple[str, bytes, str]:
     return JSON, json.dumps({"name": name, "content": content}).encode(), ""
 
 
-def piece(name: str, kind: str, data: bytes) -> tuple[str, bytes, str]:
+def piece(_name: str, _kind: str, data: bytes) -> tuple[str, bytes, str]:
     """A resumable upload's: it begins anywhere."""
     return "application/octet-stream", data[len(data) // 3 : len(data) * 4 // 5], ""
 
 
-def part(name: str, kind: str, data: bytes) -> tuple[str, bytes, str]:
+def part(_name: str, _kind: str, data: bytes) -> tuple[str, bytes, str]:
     """The first piece of such an upload."""
     return "application/octet-stream", data[: len(data) * 2 // 3], ""
 
 
 FORMS: dict[str, Form] = {
-    "raw": lambda name, kind, data: (kind, data, ""),
+    "raw": lambda _, kind, data: (kind, data, ""),
     "multipart": in_form,
-    "gzip": lambda name, kind, data: (kind, gzip.compress(data, 1), "gzip"),
+    "gzip": lambda _, kind, data: (kind, gzip.compress(data, 1), "gzip"),
     "json": in_json,
-    "download": lambda name, kind, data: (kind, data, ""),
-    "unnamed": lambda name, kind, data: ("application/octet-stream", data, ""),
+    "download": lambda _, kind, data: (kind, data, ""),
+    "unnamed": lambda _name, _kind, data: ("application/octet-stream", data, ""),
 }
 PIECES: dict[str, Form] = {"piece": piece, "part": part}
 
@@ -86,15 +86,16 @@ PIECES: dict[str, Form] = {"piece": piece, "part": part}
 class Score:
     documents: int = 0
     size: int = 0
-    said: Counter[str] = field(default_factory=Counter)     # documents by what is said of them
+    said: Counter[str] = field(default_factory=Counter)  # documents by what is said of them
     findings: int = 0
 
 
 def flow_of(form: str, name: str, data: bytes) -> http.HTTPFlow:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     declared, body, coding = {**FORMS, **PIECES}[form](name, kind, data)
-    flow = http.HTTPFlow(connection.Client(peername=("127.0.0.1", 0), sockname=("127.0.0.1", 0)),
-                         connection.Server(address=None))
+    flow = http.HTTPFlow(
+        connection.Client(peername=("127.0.0.1", 0), sockname=("127.0.0.1", 0)), connection.Server(address=None)
+    )
     download = form == "download"
     flow.request = http.Request.make("GET" if download else "POST", "https://files.example/v1/upload")
     flow.request.headers["host"] = "files.example"
@@ -134,8 +135,13 @@ def said_of(outcome: dryrun.Outcome) -> Iterator[tuple[str, str]]:
     yield from sorted(seen)
 
 
-def survey(policy: str, documents: Iterator[tuple[str, bytes]], forms: list[str], *, every: bool, verbose: bool) -> None:
-    chains = {way: Chain(build(parse((policy % {"responses": way}).encode(), Path("bench")), Path())) for way in ("true", "false")}
+def survey(
+    policy: str, documents: Iterator[tuple[str, bytes]], forms: list[str], *, every: bool, verbose: bool
+) -> None:
+    chains = {
+        way: Chain(build(parse((policy % {"responses": way}).encode(), Path("bench")), Path()))
+        for way in ("true", "false")
+    }
     scores: dict[str, Score] = defaultdict(Score)
     for number, (path, data) in enumerate(documents):
         for form in forms if every else [forms[number % len(forms)]]:
@@ -143,13 +149,18 @@ def survey(policy: str, documents: Iterator[tuple[str, bytes]], forms: list[str]
             chain = chains["true" if form == "download" else "false"]
             outcome = dryrun.outcome(asyncio.run(dryrun.through(chain, flow)))
             score = scores[form]
-            score.documents, score.size, score.findings = score.documents + 1, score.size + len(data), \
-                score.findings + len(outcome.findings)
+            score.documents, score.size, score.findings = (
+                score.documents + 1,
+                score.size + len(data),
+                score.findings + len(outcome.findings),
+            )
             for action, reason in said_of(outcome):
                 score.said[f"{action} {'unscannable' if 'unscannable' in reason else reason.partition(':')[0]}"] += 1
                 if verbose or action != "alert" or (form == "download" and "unscannable" in reason):
                     shown = [(f.kind, f.where, f.start, f.sample) for f in outcome.findings[:3]]
-                    print(f"{action} [{form}] {path}: {reason}", shown if "unscannable" not in reason else "", flush=True)
+                    print(
+                        f"{action} [{form}] {path}: {reason}", shown if "unscannable" not in reason else "", flush=True
+                    )
         if number % 200 == 199:
             print(f"... {number + 1} documents", file=sys.stderr)
     report(scores)

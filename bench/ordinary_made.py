@@ -2,6 +2,7 @@
 
 `made()` yields a name and the content, `sent()` whole messages: a media type, more headers, the body.
 """
+# ruff: noqa: E501, SIM905
 
 import base64
 import bz2

@@ -28,7 +28,8 @@ PACKED: Final[dict[str, tuple[str, Callable[[], Stream]]]] = {
     "application/lzma": ("lzma", lzma_alone),
 }
 #: How each begins.
-MAGICS: Final = {"gzip": b"\x1f\x8b\x08", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd", "lzma": b"\x5d\0\0"}
+MAGICS: Final = {"gzip": b"\x1f\x8b\x08", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd",
+                 "lzma": b"\x5d\0\0"}
 #: What nobody here can read.
 UNREAD: Final[dict[str, str]] = {
     "application/7z": "a 7z archive",

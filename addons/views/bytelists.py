@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from addons.sniff import kind
-from addons.views.alphabets import unhex
+from addons.views.alphabets import CONTAINER, unhex
 from addons.views.near import Excerpt, TextReader
 from addons.views.tree import View
 
@@ -44,13 +44,15 @@ class ByteLists(TextReader):
     step = "bytes"
     characters, digits = b"0123456789-, \t\r\n", b"0123456789-"
     #: White space as far as pretty-printed JSON indents.
-    separator = rb"[ \t\r\n]{0,2},[ \t\r\n]{0,24}"
-    number = rb"-?\d{1,3}(?![\w.])"
+    separator = rb"(?:,[ \t\r\n]{0,24}+|[ \t\r\n]{1,2}+,[ \t\r\n]{0,24}+)"
+    number = rb"-?+\d{1,3}+(?![\w.])"
     #: Digits and separators: where these do not stand, there is no list.
     _classes = bytes(ord("d") if c in b"0123456789" else c if c == ord(",") else 0x20 for c in range(256))
     _shape = re.compile(rb"d,(?:d{1,3},){5}")
     _ignored = b" \t\r\n-"
     shortest = 2 * SHORT - 1
+    #: What is no byte: where many of the first numbers are such, they count something.
+    large = re.compile(rb"25[6-9]|2[6-9]\d|[3-9]\d\d")
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
@@ -61,6 +63,7 @@ class ByteLists(TextReader):
         self._file: View | None = None      # of a list that stands for a file
         self._before = b""                  # the byte before what is read
         self._going = False                 # a list has begun and may go on
+        self._vain = False                  # and its numbers are no bytes
 
     def read(self, text: bytes, last: bool) -> int:
         stop, long = self._stop(text, last)
@@ -111,21 +114,31 @@ class ByteLists(TextReader):
             return place
         lead = len(self._before)
         for found in self._list.finditer(self._before + text, place + lead, stop + lead):
-            if len(found[0]) < self.shortest or len(value := self.decode(found[0])) < SHORT:
+            numbers = found[0]
+            if len(numbers) < self.shortest:
+                continue
+            vain = len(self.large.findall(numbers, 0, 6 * SHORT)) > SHORT // 4
+            if len(numbers) < BACK and (vain or len(self.decode(numbers)) < SHORT):
                 continue
             self._ended()
             start, place = found.start() - lead, found.end() - lead
-            if kind(value[:BACK]).startswith("application/"):
-                self._file = self.view.inside(self.step, transform=True, since=self.at + start)
-            self._tell(found[0], start, place)
             self._going = True
+            self._vain = vain
+            if not vain and len(numbers) > CONTAINER and self._is_file(numbers):
+                self._file = self.view.inside(self.step, transform=True, since=self.at + start)
+            self._tell(numbers, start, place)
         return place
 
     def _tell(self, numbers: bytes, start: int, end: int) -> None:
+        if self._vain:
+            return
         if self._file is not None:
             self._file.feed(self.decode(numbers), self.at + start)
         else:
             self._texts.tell(self.decode(numbers), self.at + start, self.at + end)
+
+    def _is_file(self, numbers: bytes) -> bool:
+        return kind(self.decode(numbers[:BACK])).startswith("application/")
 
     def _ended(self) -> None:
         self._going = False
@@ -146,6 +159,7 @@ class HexLists(ByteLists):
     _shape = re.compile(rb"dd,(?:,{0,12}(?:d[xX])?dd,){5}")
     _ignored = b""
     shortest = 3 * SHORT - 1
+    large = re.compile(rb"(?!)")
 
     def decode(self, numbers: bytes) -> bytes:
         return unhex(numbers.lower().replace(b"0x", b"").translate(None, _SEPARATORS))

@@ -18,6 +18,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import quote
 
 WORDS = ("the lock was opened before the boat came, and the keeper, who had seen nothing of it, went on to write down "
@@ -118,11 +119,11 @@ def apk() -> bytes:
 
 
 def table() -> bytes:
-    base = sqlite3.connect(":memory:")
-    base.execute("create table entries (id integer primary key, at text, note text)")
-    base.executemany("insert into entries (at, note) values (?, ?)", [(f"2024-05-{n % 28 + 1:02}", prose(60)) for n in range(900)])
-    base.commit()
-    return base.serialize()
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.execute("create table entries (id integer primary key, at text, note text)")
+        base.executemany("insert into entries (at, note) values (?, ?)", [(f"2024-05-{n % 28 + 1:02}", prose(60)) for n in range(900)])
+        base.commit()
+        return base.serialize()
 
 
 def mail() -> bytes:

@@ -1,8 +1,10 @@
 """What one message may cost, and how its views are named."""
 
+import re
 from typing import Final
 
 from addons.decode import Unscannable
+from addons.verdict import SAMPLE
 
 #: Views inside views.  A picture in a document in an archive in a form is 6; nobody wraps deeper than this by need.
 MAX_DEPTH: Final = 16
@@ -47,8 +49,13 @@ class Budget:
             raise Unscannable(f"it is nested more than {MAX_DEPTH} deep")
 
 
+#: What in a name may be a value: paths are written into logs, findings show no more than their first characters.
+_VALUE: Final = re.compile(r"[A-Za-z0-9_+=-]{20,}|\d(?:[ -]?\d){6,}")
+
+
 def printable(step: str) -> str:
-    """Return a step of a path in which no name from outside can forge another."""
+    """Return a step of a path in which no name from outside can forge another, nor bring a value into a log."""
+    step = _VALUE.sub(lambda value: value[0][:SAMPLE] + "…", step)
     if len(step) <= MAX_NAME and step.isprintable() and ">" not in step:
         return step
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in step[:MAX_NAME])

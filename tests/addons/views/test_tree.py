@@ -152,7 +152,9 @@ def test_nesting_ends_with_a_reason():
 
 
 @pytest.mark.parametrize(("step", "shown"), [("zip:a.docx", "zip:a.docx"), ("a > b", "a \u203a b"), ("a\nb\0", "a\ufffdb\ufffd"),
-                                             ("x" * 90, "x" * 79 + "…")])
+                                             ("x " * 45, "x " * 39 + "x…"),
+                                             ("zip:ghp_aB3dE5fG7hJ9kL1mN2pQ4rS6.txt", "zip:ghp_….txt"),
+                                             ("zip:4111 1111 1111 1111.txt", "zip:4111….txt")])
 def test_names_from_outside_cannot_forge_a_path(step, shown):
     assert budget.printable(step) == shown
 

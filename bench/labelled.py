@@ -60,7 +60,9 @@ def cases(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def text_of(case: dict[str, Any]) -> str:
-    return str(case["payload"]) if "payload" in case else base64.b64decode(case["payload_b64"]).decode("utf-8", "replace")
+    if "payload" in case:
+        return str(case["payload"])
+    return base64.b64decode(case["payload_b64"]).decode("utf-8", "replace")
 
 
 def chained(form: str) -> Finds:
@@ -104,7 +106,8 @@ def score(path: Path, name: str, finds: Finds, *, verbose: bool) -> None:
                 print("missed" if due else "false ", kind, repr(text_of(case))[:200])
     for kind, n in sorted(counts.items()):
         precision, recall = n["TP"] / ((n["TP"] + n["FP"]) or 1), n["TP"] / ((n["TP"] + n["FN"]) or 1)
-        print(f"{path.name.partition('.')[0]:24} {name:12} {kind:16} {sum(n.values()):5} precision {precision:.3f} recall {recall:.3f}")
+        row = f"{path.name.partition('.')[0]:24} {name:12} {kind:16} {sum(n.values()):5}"
+        print(f"{row} precision {precision:.3f} recall {recall:.3f}")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 What cannot be decoded for sure cannot be scanned, and what follows is the caller's decision: `Unscannable`.
 """
 
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
@@ -22,6 +23,12 @@ RATIO: Final = 200
 ZSTD_WINDOW: Final = 8 * 1024 * 1024
 #: zstandard's push interface has no limit for its output; 4 bytes can become a block of 128 KiB, 64 at most 2 MiB.
 ZSTD_STEP: Final = 64
+#: A coding of which all programs of Amazon say it first, though it is put on last.
+AWS: Final = "aws-chunked"
+#: Bytes of a line between chunks: a size and a signature of 64 digits, or a checksum.
+MAX_LINE: Final = 1024
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;chunk-signature=[0-9a-f]{64})?")
+_TRAILER: Final = re.compile(rb"(?i)x-amz-[\w-]{1,40}:\s?[\w+/=-]{1,140}")
 
 
 class Unscannable(ValueError):
@@ -149,12 +156,59 @@ class _Zstd:
             raise Unscannable("zstd data is cut short")
 
 
+class _AwsChunked:
+    """Chunks with signatures, as Amazon's SDKs upload to S3: `SIZE;chunk-signature=...`, data, and trailers.
+
+    ("Signature calculations: transferring a payload in multiple chunks", Amazon S3 API reference.)
+    """
+
+    def __init__(self) -> None:
+        self._line, self._left, self._fed = b"", 0, False
+        self._ended = self._whole = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._fed = self._fed or bool(data)
+        while data:
+            if self._left > 2:
+                piece, data = data[: self._left - 2], data[self._left - 2 :]
+                self._left -= len(piece)
+                yield piece
+                continue
+            end = data.find(b"\n") + 1
+            self._line, data = self._line + (data[:end] if end else data), data[end:] if end else b""
+            if len(self._line) > MAX_LINE:
+                raise Unscannable("corrupt aws-chunked data: a line is too long")
+            if end:
+                self._ends_line()
+
+    def finish(self) -> None:
+        if self._fed and not (self._whole and not self._line):
+            raise Unscannable("aws-chunked data is cut short")
+
+    def _ends_line(self) -> None:
+        line, self._line = self._line.rstrip(b"\r\n"), b""
+        if self._left:          # the line end behind a chunk
+            if line:
+                raise Unscannable("corrupt aws-chunked data: a chunk is longer than it says")
+            self._left = 0
+        elif self._ended:
+            if self._whole or not (not line or _TRAILER.fullmatch(line)):
+                raise Unscannable("corrupt aws-chunked data behind the last chunk")
+            self._whole = not line
+        else:
+            if not (head := _CHUNK.fullmatch(line)):
+                raise Unscannable("corrupt aws-chunked data: no size of a chunk")
+            size = int(head[1], 16)
+            self._left, self._ended = size and size + 2, not size
+
+
 _CODINGS: Final[dict[str, Callable[[], Layer]]] = {
     "gzip": lambda: _Inflate(zlib.MAX_WBITS | 16),
     "x-gzip": lambda: _Inflate(zlib.MAX_WBITS | 16),
     "deflate": _Deflate,
     "br": _Brotli,
     "zstd": _Zstd,
+    AWS: _AwsChunked,
 }
 
 
@@ -193,6 +247,7 @@ def decoder(content_encoding: str) -> Decoder:
     """Return a decoder for the value of a Content-Encoding header, empty if there is none."""
     names = [name.strip().lower() for name in content_encoding.split(",")]
     names = [name for name in names if name not in ("", "identity")]
+    names.sort(key=AWS.__eq__)
     if len(names) > MAX_LAYERS:
         raise Unscannable(f"more than {MAX_LAYERS} content codings")
     if unknown := [name for name in names if name not in _CODINGS]:

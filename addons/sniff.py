@@ -96,15 +96,17 @@ _ZIPS: Final = (
     (b"META-INF/", "application/jar"),
     (b"[Content_Types].xml", "application/ooxml"),
 )
+_WORD: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+#: Kind, the bytes that it may begin with, and its form.
 _TEXTS: Final = (
-    ("text/html", re.compile(rb"(?i)<(?:!doctype html|html|head|body|script|title|div|p|h1)[\s>]")),
-    ("image/svg", re.compile(rb"(?i)(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<svg[\s>]")),
-    ("text/xml", re.compile(rb"<\?xml\s|<[A-Za-z][\w:.-]*[\s/>]")),
-    ("application/json", re.compile(rb"""\{\s*(?:"|\}|$)|\[\s*(?:["{\[\]\d-]|true|false|null|$)""")),
-    ("application/form", re.compile(rb"[\w.%+\[\]-]{1,64}=[^\s<>{}]*(?:&|$)")),
-    ("multipart/form-data", re.compile(rb"--[\w'()+,./:=?-]{1,70}\r\n[\w-]{1,60}:")),
+    ("text/html", b"<", re.compile(rb"(?i)<(?:!doctype html|html|head|body|script|title|div|p|h1)[\s>]")),
+    ("image/svg", b"<", re.compile(rb"(?i)(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<svg[\s>]")),
+    ("text/xml", b"<", re.compile(rb"<\?xml\s|<[A-Za-z][\w:.-]*[\s/>]")),
+    ("application/json", b"{[", re.compile(rb"""\{\s*(?:"|\}|$)|\[\s*(?:["{\[\]\d-]|true|false|null|$)""")),
+    ("application/form", _WORD + b".%+[]-", re.compile(rb"[\w.%+\[\]-]{1,64}=[^\s<>{}]*(?:&|$)")),
+    ("multipart/form-data", b"-", re.compile(rb"--[\w'()+,./:=?-]{1,70}\r\n[\w-]{1,60}:")),
 )
-_CONTROL: Final = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+_CONTROL: Final = bytes((*range(9), *range(0x0E, 0x1B), *range(0x1C, 0x20)))
 
 #: Declared types under which a sniffed kind may travel, by the parts of the type that say so.
 _DECLARED: Final = {
@@ -126,24 +128,35 @@ _DECLARED: Final = {
 _VAGUE: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-binary", "*/*")
 
 
-#: The signatures by the byte that a body begins with: few are left to compare.
+#: The signatures and texts by the byte that a body begins with: few are left to compare.
 _BY_FIRST: Final = tuple(
     tuple(entry for entry in SIGNATURES if entry[1] or entry[2][0] == first) for first in range(256)
+)
+_TEXTS_BY_FIRST: Final = tuple(
+    tuple((name, form) for name, begins, form in _TEXTS if first in begins) for first in range(256)
 )
 
 
 def kind(head: bytes) -> str:
     """Return the kind of a body with these first bytes; `data` if they tell nothing."""
     for name, offset, magic in _BY_FIRST[head[0]] if head else ():
-        if head.startswith(magic, offset) and (len(magic) > _SHORT or _CONTROL.search(head)) \
+        if head.startswith(magic, offset) and (len(magic) > _SHORT or _is_data(head)) \
                 and (name not in _FORMS or len(head) < _FORM or _FORMS[name].match(head)):
             return _zip(head) if name == "application/zip" else name
     if not head:
         return "empty"
     text = head[:ENOUGH].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if _CONTROL.search(text):
+    if _is_data(text):
         return "data"
-    return next((name for name, form in _TEXTS if form.match(text)), "text/plain")
+    for name, form in _TEXTS_BY_FIRST[text[0]] if text else ():
+        if form.match(text):
+            return name
+    return "text/plain"
+
+
+def _is_data(head: bytes) -> bool:
+    """True if it has control characters that stand in no text."""
+    return len(head.translate(None, _CONTROL)) != len(head)
 
 
 def mismatch(declared: str, sniffed: str) -> bool:

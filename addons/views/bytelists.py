@@ -24,6 +24,20 @@ _BYTES: Final = {str(n).encode(): n & 0xFF for n in range(-128, 256)}
 _SEPARATORS: Final = b":, \t\r\n"
 
 
+#: Three numbers of a list, whose search goes from comma to comma.
+_SOME: Final = re.compile(rb",(?<=[\d \t\r\n],)[ \t\r\n]{0,24}-?\d{1,3}[ \t\r\n]{0,2},[ \t\r\n]{0,24}-?\d")
+
+
+def maybe_bytes(text: bytes) -> bool:
+    """True if a list of bytes may be here."""
+    return _SOME.search(text) is not None and ByteLists.likely(text)
+
+
+def maybe_hex(text: bytes) -> bool:
+    """True if a list of bytes in hexadecimal digits may be here."""
+    return HexLists.likely(text)
+
+
 class ByteLists(TextReader):
     """Finds lists of one form."""
 
@@ -73,8 +87,9 @@ class ByteLists(TextReader):
     def decode(self, numbers: bytes) -> bytes:
         return bytes([_BYTES.get(n, 0) for n in numbers.replace(b",", b" ").split()])
 
-    def likely(self, text: bytes) -> bool:
-        return self._shape.search(text.translate(self._classes, self._ignored)) is not None
+    @classmethod
+    def likely(cls, text: bytes) -> bool:
+        return cls._shape.search(text.translate(cls._classes, cls._ignored)) is not None
 
     def _stop(self, text: bytes, last: bool) -> tuple[int, bool]:
         """Return how much of a text to read now, and whether that ends within what may be a list."""

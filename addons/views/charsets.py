@@ -14,6 +14,7 @@ from addons.views.tree import View
 #: Byte order marks (Unicode, 23.8); the longer ones first.
 _MARKS: Final = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
                  (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_FIRST: Final = tuple({mark[:1] for mark, _ in _MARKS})
 #: Charsets in which every byte is a character, and those below 128 are ASCII's.
 _SINGLE: Final = re.compile(r"iso8859|latin|cp125\d|koi8|mac-|cp(?:437|850|852|855|858|860|862|866)|tis-620")
 #: Charsets of several bytes, UTF-7, and EBCDIC, in which nothing is where ASCII has it.
@@ -46,6 +47,8 @@ def declared_charsets(declared: str) -> list[str]:
 
 def marked_charset(head: bytes) -> str:
     """Return the charset that a byte order mark says, or an empty name."""
+    if head[:1] not in _FIRST:
+        return ""
     return next((name for mark, name in _MARKS if head.startswith(mark)), "")
 
 
@@ -129,13 +132,24 @@ _LONG: Final = 1024
 #: The beginning of a string that is too short yet.
 _PART: Final = 48
 _BEGINNING: Final = re.compile(_PAIRS + rb"{0,5}\0{0,7}\Z")
+#: Three of them, whose search goes from zero to zero, and how many bytes there are for each where that is fast.
+_THREE: Final = re.compile(
+    rb"\0(?:X(?:\0X){2}|\0\0(?:X(?:\0{3}X){2}|\0{4}X(?:\0{7}X){2}))".replace(b"X", rb"[\t\n\r -~]"))
+_FEW_ZEROS: Final = 16
 _CLASSES: Final = bytes(ord("0") if c == 0 else ord("x") if 32 <= c < 127 or c in b"\t\n\r" else 32 for c in range(256))
 
 
 def _wide(text: bytes) -> bool:
     """True if strings may be here; a regular expression alone would take its time with zeros."""
+    if text.count(b"\0") * _FEW_ZEROS < len(text):
+        return _THREE.search(text) is not None
     classes = text.translate(_CLASSES)
     return any((b"0" * zeros + b"x") * 3 in classes for zeros in (1, 3, 7))
+
+
+def maybe_wide(text: bytes) -> bool:
+    """True if strings of wide characters may be here."""
+    return 0 in text and _wide(text)
 
 
 def _without_beginning(text: bytes) -> bytes:

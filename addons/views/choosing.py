@@ -6,9 +6,16 @@ from typing import Final
 from addons import llm_views
 from addons.deltas import AWS, LINES
 from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
-from addons.views.bytelists import ByteLists, HexLists
-from addons.views.charsets import WideStrings, charset_reader, declared_charsets, marked_charset, shown_charset
-from addons.views.escapes import Escapes, FormEscapes
+from addons.views.bytelists import ByteLists, HexLists, maybe_bytes, maybe_hex
+from addons.views.charsets import (
+    WideStrings,
+    charset_reader,
+    declared_charsets,
+    marked_charset,
+    maybe_wide,
+    shown_charset,
+)
+from addons.views.escapes import Escapes, FormEscapes, maybe_escapes, maybe_form
 from addons.views.grpc import TYPES, Grpc
 from addons.views.guesses import guesses
 from addons.views.multipart import ENCODED, Part, multipart
@@ -18,11 +25,12 @@ from addons.views.oldoffice import Ole, Rtf
 from addons.views.pdf import Pdf
 from addons.views.protobuf import TYPES as PROTOBUF
 from addons.views.protobuf import Protobuf
-from addons.views.quoted import Quoted
-from addons.views.runs import Runs
-from addons.views.shown import Shown
+from addons.views.quoted import Quoted, is_quoted, maybe_quoted
+from addons.views.runs import Runs, maybe_runs
+from addons.views.shown import Shown, maybe_shown
 from addons.views.sse import Events
 from addons.views.tree import Reader, View
+from addons.views.watching import Sign, Watch
 from addons.views.zips import ZIPS
 
 Make = Callable[[View], Reader]
@@ -58,8 +66,11 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 
 def media_type(view: View) -> str:
-    """Return what a view is declared to be, without parameters, lower case."""
-    return view.declared.partition(";")[0].strip().lower()
+    """Return what a view is declared to be, without parameters, lower case, and without a format of gRPC's messages
+    that is unknown here."""
+    name = view.declared.partition(";")[0].strip().lower()
+    plain = name.partition("+")[0]
+    return plain if plain in TYPES and name not in TYPES else name
 
 
 def known(view: View) -> bool:
@@ -69,21 +80,23 @@ def known(view: View) -> bool:
 
 def choose(view: View, head: bytes) -> tuple[list[Reader], bool]:
     """Return the readers of a view that begins with `head`, and whether its own bytes are to be heard."""
-    if known(view):
-        return [DECLARED[media_type(view)](view), *llm_views.readers(view, head)], False
-    if view.declared == llm_views.PLAIN:
+    declared = media_type(view) if view.declared else ""
+    if declared in DECLARED:
+        return [DECLARED[declared](view), *llm_views.readers(view, head)], False
+    if view.declared is llm_views.PLAIN:        # the object: nobody outside can declare that
         return [], True
-    for start, make in DECLARED_AS.items():
+    for start, make in DECLARED_AS.items() if declared else ():
         if any(each.strip().startswith(start) for each in view.declared.lower().split(",")):    # of several headers
             return [make(view)], True
     if head and view.kind in BY_KIND:
         made = [BY_KIND[view.kind](view)]
         return made + texts(view, head) if view.kind in ALSO_TEXT else made, True
     if charset := marked_charset(head):     # what is none is ASCII with two letters before it
-        return [charset_reader(view, charset), *escapes(view, head), Runs(view)], True
-    made = [Protobuf(view)] if media_type(view) in PROTOBUF else guesses(view, head)
+        return [charset_reader(view, charset), Watch(view, [*escapes(view, head), (maybe_runs, Runs)])], True
+    made = [Protobuf(view)] if declared in PROTOBUF else guesses(view, head)
     if view.declared == ENCODED and not head.translate(None, BASE64):
-        return [*made, Escapes(view), WideStrings(view)], True     # what the encoding hides is read beside this
+        signs: list[Sign] = [(maybe_escapes, Escapes), (maybe_wide, WideStrings)]
+        return [*made, Watch(view, signs)], True        # what the encoding hides is read beside this
     if view.kind.startswith(MEDIA) and view.kind != "image/svg" and not printable(head):
         return made, True
     return [*made, *texts(view, head), *llm_views.readers(view, head)], True
@@ -96,21 +109,26 @@ def printable(head: bytes) -> bool:
 
 def texts(view: View, head: bytes) -> list[Reader]:
     """Return the readers of texts, and of what may hold some."""
-    readers = [*escapes(view, head), Runs(view), ByteLists(view), HexLists(view)]
+    signs = [*escapes(view, head), (maybe_runs, Runs), (maybe_bytes, ByteLists), (maybe_hex, HexLists)]
     if view.kind != "data" or printable(head):
-        readers.append(Shown(view))
-    charsets = declared_charsets(view.declared)
+        signs.append((maybe_shown, Shown))
+    charsets = declared_charsets(view.declared) if view.declared else []
     charsets = [shown] if (shown := shown_charset(head)) and shown not in charsets else charsets
     if view.text_depth >= MAX_TEXT_DEPTH:
         charsets = []
-    readers += [charset_reader(view, charset) for charset in charsets]
     if not charsets or charsets != [shown]:     # of a declared one the order of bytes may be another
-        readers.append(WideStrings(view))
-    return readers
+        signs.append((maybe_wide, WideStrings))
+    return [Watch(view, signs), *(charset_reader(view, charset) for charset in charsets)]
 
 
-def escapes(view: View, head: bytes) -> list[Reader]:
+def escapes(view: View, head: bytes) -> list[Sign]:
     """Return the readers of what is escaped."""
     form = view.kind == "application/form" or media_type(view) == FORM
-    made: list[Reader] = [FormEscapes(view) if form else Escapes(view)]
-    return [*made, Quoted(view)] if printable(head) else made      # what it writes is printable
+    signs: list[Sign] = [(maybe_form, FormEscapes) if form else (maybe_escapes, Escapes)]
+    if printable(head):     # what it writes is printable
+        signs.append((always if is_quoted(view) else maybe_quoted, Quoted))
+    return signs
+
+
+def always(_text: bytes) -> bool:
+    return True

@@ -31,7 +31,7 @@ class Grpc(Container):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         kind, _, rest = view.declared.lower().partition(";")
-        self._text = TYPES.get(kind.strip(), False)
+        self._text = TYPES.get(kind.partition("+")[0].strip(), False)
         self._declared = "application/json" if kind.strip().endswith("+json") else "application/protobuf"
         self._encoding = next((value.strip().strip('"') for name, _, value in
                                (part.partition("=") for part in rest.split(";")) if name.strip() == "encoding"), "")

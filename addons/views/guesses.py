@@ -21,23 +21,26 @@ _MAIL: Final = re.compile(
 #: A first part with a header; `sniff` takes it for data if a file follows at once.
 _MULTIPART: Final = re.compile(rb"--[^\s]{1,70}[ \t]*\r?\n[\w-]{1,60}:[ \t]")
 
+#: What names of e-mail headers begin with.
+_MAIL_FIRST: Final = frozenset(bytes([letter]) for letter in b"ADFMRSTXadfmrstx")
+
 
 def guesses(view: View, head: bytes) -> list[Reader]:
     """Return readers for what a view with these first bytes may hold."""
     made: list[Callable[[View], Reader]] = []
     if is_zlib(head):
         made.append(Deflated)
-    if not view.text_depth or view.kind.startswith(_HIDING) or b"PK\3\4" in head:
+    if not view.text_depth or view.kind.startswith(_HIDING) or head.find(b"PK\3\4") >= 0:
         made.append(Hidden)
     if view.text_depth and not view.kind.startswith(_HIDING):
         return [make(view) for make in made]        # a text in another spelling, or its pieces
-    if _PDF.search(head):
+    if head.find(b"%PDF-") >= 0 and _PDF.search(head):
         made.append(Mentioned)
     if view.kind == "data":
         made.append(Lengths)
     if view.kind == "data" or view.kind.startswith("text/"):
-        if _MULTIPART.match(head):
+        if head.startswith(b"--") and _MULTIPART.match(head):
             made.append(Multipart)
-        elif _MAIL.match(head) and not view.path.endswith("> headers"):
+        elif head[:1] in _MAIL_FIRST and _MAIL.match(head) and not view.path.endswith("> headers"):
             made.append(Mail)
     return [make(view) for make in made]

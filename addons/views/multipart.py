@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from addons.decode import Unscannable
+from addons.views.budget import printable
 from addons.views.container import Container, Refused
 from addons.views.fields import boundary, headers, parameters
 from addons.views.tree import Reader, View
@@ -71,6 +72,8 @@ class Quoted:
 
 
 _TRANSFER: Final[dict[bytes, type[Base64] | type[Quoted]]] = {b"base64": Base64, b"quoted-printable": Quoted}
+#: Those that change nothing.
+_PLAIN: Final = (b"", b"7bit", b"8bit", b"binary")
 
 
 class Part(Container):
@@ -121,8 +124,11 @@ class Part(Container):
         about = parameters(b";" + known.get("content-disposition", b"").partition(b";")[2])
         kind = known.get("content-type", b"").decode("latin-1").strip()
         name = about.get("filename") or parameters(kind.encode("latin-1")).get("name") or about.get("name", "")
-        transfer = _TRANSFER.get(known.get("content-transfer-encoding", b"").strip().lower())
+        coding = known.get("content-transfer-encoding", b"").strip().lower()
+        transfer = _TRANSFER.get(coding)
         part = self.open(self._step, name, ENCODED if transfer else kind, self._since)
+        if self._sure and coding not in _TRANSFER and coding not in _PLAIN:
+            part.unscannable(f"a part in transfer encoding {printable(coding.decode('latin-1'))}")
         if bad and self._sure:
             part.unscannable("a part has a malformed header")
         if block := block.strip():

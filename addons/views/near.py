@@ -21,6 +21,7 @@ LAG: Final = 16 * 1024
 BATCH: Final = 256
 #: Text in text in text: more than any program writes.
 MAX_TEXT_DEPTH: Final = 5
+_AMPERSAND: Final = ord("&")
 #: Of those, so many of base64 and its like are an intention; what looks like one more after other steps is a guess.
 MAX_PACKED: Final = 3
 
@@ -161,10 +162,13 @@ class Unwriter(TextReader):
 
     def read(self, text: bytes, last: bool) -> int:
         parts = self.parts(text, last)
+        if len(parts) == 1:
+            self._plain(parts[0], self.at)
+            return len(parts[0])
         taken = sum(map(len, parts))
         written = parts[1::2]
         values = self.values(written)
-        if b"&" in text and any(map(eq, values, written)):      # only names of characters can be unknown
+        if _AMPERSAND in text and any(map(eq, values, written)):      # only names of characters can be unknown
             parts, values = _without_vain(parts, values)
             written = parts[1::2]
         if len(parts) == 1:

@@ -114,20 +114,22 @@ class Archive(Zip):
         self._book = Book()
         self._document = view.kind in _KINDS
         self._parts: tuple[tuple[re.Pattern[str], Callable[[View], Container]], ...] = (
-            (re.compile(r"xl/worksheets/[^/]+\.xml"), lambda part: Sheet(part, self._book)),
-            (re.compile(r"xl/sharedStrings\.xml"), lambda part: Strings(part, self._book)),
-            (re.compile(r"xl/(?:comments|threadedComments|drawings|charts)\S*\.xml|xl/workbook\.xml"), Properties),
-            (re.compile(r"(?:word|ppt)/(?!theme|styles|fontTable|settings)\S+\.xml"), Paragraphs),
-            (re.compile(r"(?:.+/)?(?:content|styles)\.xml"), OpenDocument),
-            (re.compile(r"(?:.+/)?meta\.xml|docProps/\S+\.xml|customXml/\S+\.xml"), Properties),
-            (re.compile(r"META-INF/manifest\.xml"), Manifest),
+            (re.compile(r"(?i)xl/worksheets/[^/]+\.xml"), lambda part: Sheet(part, self._book)),
+            (re.compile(r"(?i)xl/sharedStrings\.xml"), lambda part: Strings(part, self._book)),
+            (re.compile(r"(?i)xl/(?:comments|threadedComments|drawings|charts)\S*\.xml|xl/workbook\.xml"), Properties),
+            (re.compile(r"(?i)(?:word|ppt)/(?!theme|styles|fontTable|settings)\S+\.xml"), Paragraphs),
+            (re.compile(r"(?i)(?:.+/)?(?:content|styles)\.xml"), OpenDocument),
+            (re.compile(r"(?i)(?:.+/)?meta\.xml|docProps/\S+\.xml|customXml/\S+\.xml"), Properties),
+            (re.compile(r"(?i)META-INF/manifest\.xml"), Manifest),
         )
 
     def open(self, step: str, name: str = "", declared: str = "", since: int | None = None) -> View:
         view = super().open(step, name, declared, since)
-        if name.endswith(".xml"):
-            self.also = next((make(view) for form, make in self._parts if form.fullmatch(name)), None)
         self._document |= name in _DOCUMENTS
+        if name.lower().endswith(".xml"):       # case does not count (ECMA-376, part 2, 6.2.2)
+            other = Paragraphs if self._document else None      # relationships say which part is which
+            make = next((make for form, make in self._parts if form.fullmatch(name)), other)
+            self.also = make(view) if make else None
         return view
 
     def believes(self, reason: str) -> bool:

@@ -13,24 +13,17 @@ from typing import Final
 from addons.views.alphabets import (
     ALNUM,
     ANYTHING,
-    CONTAINER,
     DIGITS32,
     HEX,
-    HEX_MAGIC,
-    HEX_TEXT,
-    HEXES,
     MAGIC,
     NOT_32,
     NOT_HEX,
-    TEXT32,
-    UNPRINTABLE,
+    Meaning,
     decoded,
-    is_text,
-    narrow,
+    meaning,
     sense,
     unbase32,
     unhex,
-    whole,
     zeros_from,
 )
 from addons.views.near import Excerpt, TextReader
@@ -38,10 +31,6 @@ from addons.views.tree import View
 
 #: Letters and digits in a row that make a candidate: base64 of ten bytes.
 SHORT: Final = 14
-#: The same in hexadecimal digits: 11 bytes are a social security number.
-SHORT_HEX: Final = 22
-#: Base64 of text in another language than English: there is more that looks like it.
-OTHER: Final = 20
 #: A run that is still going on after so many characters is decoded as it comes.
 LONG: Final = 2048
 #: Characters of a group that may still be there when the next come, with the break of a line.
@@ -52,8 +41,17 @@ LINE: Final = 32
 _CLASSES: Final = bytes(ord("x") if c in ALNUM else ord("y") if c in b"+/-_" else ord(" ") for c in range(256))
 _CORE: Final = b"x" * SHORT
 _BREAKS: Final = b"\r\n \t"
+_LINE_END: Final = b"\r\n"
+#: Runs remembered of a view.
+_MOST_JUDGED: Final = 1024
+_NEW: Final = "", b"", False        # a run that is not among them
 _BREAK: Final = re.compile(rb"\r?\n[ \t]?(?=[A-Za-z0-9+/_-])")
 _BREAK_PART: Final = re.compile(rb"\r?(?:\n[ \t]?)?\Z")
+
+
+def maybe_runs(text: bytes) -> bool:
+    """True if a run may be here."""
+    return len(text) >= SHORT and _CORE in text.translate(_CLASSES)
 
 
 class Runs(TextReader):
@@ -63,18 +61,19 @@ class Runs(TextReader):
         super().__init__(view)
         self._text = {step: Excerpt(view, step, whole=True) for step in ("base64", "base32", "hex")}
         self._long: _Long | None = None
+        self._judged: dict[bytes, Meaning | None] = {}      # names come again and again
 
     def read(self, text: bytes, last: bool) -> int:
-        start = 0
+        start, judged = 0, self._judged
         classes = text.translate(_CLASSES)
         if self._long is not None:
             start = self._go_on(text, classes, last)
             if self._long is not None:
                 return self._passed(start)
-        while (found := classes.find(_CORE, start)) >= 0:
-            begin = max(start, classes.rfind(b" ", start, found) + 1)
-            end = classes.find(b" ", found)
-            if end < 0 or end - begin >= LINE:
+        while (core := classes.find(_CORE, start)) >= 0:
+            begin = max(start, classes.rfind(b" ", start, core) + 1)
+            end = classes.find(b" ", core)
+            if end < 0 or (end - begin >= LINE and text[end] in _LINE_END):
                 end = self._end(text, classes, begin)
             if end < 0:
                 if not last and len(text) - begin < LONG:
@@ -87,9 +86,12 @@ class Runs(TextReader):
                     return self._passed(start)
             else:
                 run, start = text[begin:end], end
-                # A word or a number: some letter of the base64 of any text is a capital, and too short for the others.
-                if end - begin >= SHORT_HEX or not (run.islower() or run.isdigit()):
-                    self._judge(run, self.at + begin, self.at + end)
+                if end - begin > LINE and (10 in run or 13 in run):
+                    run = run.translate(None, _BREAKS)
+                if (found := judged.get(run, _NEW)) is _NEW:
+                    found = self._judge(run)
+                if found is not None:
+                    self._tell(found, self.at + begin, self.at + end)
         if last:
             return self._passed(len(text))
         return self._passed(max(start, classes.rfind(b" ") + 1, len(text) - LONG))
@@ -122,50 +124,20 @@ class Runs(TextReader):
             line = broken.end()
         return -1
 
-    def _judge(self, run: bytes, start: int, end: int) -> None:
-        """Tell what a whole run stands for, if it makes sense.  Names and hashes must get through here fast."""
-        if len(run) > LINE:
-            run = run.translate(None, _BREAKS)
-        if len(run) >= CONTAINER and MAGIC.match(run):
-            self._open(decoded(run), start)
-            return
-        if not run.translate(None, HEX) or run[:2] in (b"0x", b"0X"):
-            self._judge_hex(run[2:] if run[1] in b"xX" else run, start, end)
-        elif run.islower() or (not run.translate(None, DIGITS32) and self._is_base32(run, start, end)):
-            return      # some letter of the base64 of any text is a capital
-        elif (at := zeros_from(run)) >= 0 and ((value := narrow(decoded(run[at:]))) or len(run) >= ANYTHING):
-            self._text["base64"].tell(value or decoded(run[at:]), start, end)
-        elif (at := sense(run)) >= 0:
-            value = decoded(run if at % 4 == 0 else run[at:])
-            if len(run) >= 2 * SHORT or value.translate(None, UNPRINTABLE) == value:
-                self._text["base64"].tell(value, start, end)
-        elif len(run) >= ANYTHING or (len(run) >= OTHER and not run.isalpha() and is_text(decoded(run))):
-            self._text["base64"].tell(decoded(run), start, end)
+    def _judge(self, run: bytes) -> Meaning | None:
+        found = meaning(run)
+        if len(self._judged) >= _MOST_JUDGED:
+            self._judged.clear()
+        if len(run) < ANYTHING:
+            self._judged[run] = found
+        return found
 
-    def _is_base32(self, run: bytes, start: int, end: int) -> bool:
-        text = TEXT32.search(run)
-        if text is None and len(run) < CONTAINER:
-            return False
-        value = unbase32(run[text.start() :] if text and text.start() % 8 else run)
-        self._text["base32"].tell(narrow(value) or value, start, end)
-        return True
-
-    def _judge_hex(self, run: bytes, start: int, end: int) -> None:
-        if len(run) < SHORT_HEX:
-            return
-        at = 0
-        if HEX_MAGIC.match(run) and len(run) >= CONTAINER:
-            self._open(unhex(run), start, "hex")
-        elif run.count(b"00") >= len(run) // 8 and (value := narrow(unhex(run))):
-            self._text["hex"].tell(value, start, end)
+    def _tell(self, found: Meaning, start: int, end: int) -> None:
+        step, value, is_container = found
+        if is_container:
+            self._open(value, start, step)
         else:
-            # Of a text, every other digit is 2 to 7.
-            if run[:-1:2].translate(None, b"234567"):
-                at = -1 if run[1:-1:2].translate(None, b"234567") else 1
-            if at < 0 and len(run) >= 2 * CONTAINER and (text := HEX_TEXT.search(run)):
-                at = text.start()
-            if at >= 0 or len(run) >= ANYTHING:
-                self._text["hex"].tell(unhex(whole(HEXES, run, max(0, at))), start, end)
+            self._text[step].tell(value, start, end)
 
     def _open(self, value: bytes, start: int, step: str = "base64") -> None:
         """Give a value a view of its own: first bytes tell what it is."""

@@ -55,6 +55,14 @@ def _splitter(*leads: bytes) -> re.Pattern[bytes]:
     return re.compile((b"(?i)(" if b"<" in leads else b"(") + b"|".join(_FORMS[lead] for lead in leads) + b")")
 
 
+_LESS: Final = ord("<")
+
+
+def maybe_shown(text: bytes) -> bool:
+    """True if tags, or letters of any script, may be here."""
+    return _LESS in text or not text.isascii()
+
+
 class Shown(Unwriter):
     """Takes out what is not seen, and gives letters and digits their usual form."""
 
@@ -62,7 +70,7 @@ class Shown(Unwriter):
 
     def parts(self, text: bytes, last: bool) -> list[bytes]:
         known = (b"<",) if text.isascii() else _FORMS
-        leads = [lead for lead in known if lead in text and _form(lead).search(text)]
+        leads = [lead for lead in known if text.find(lead) >= 0 and _form(lead).search(text)]
         parts = _splitter(*leads).split(text) if leads else [text]
         if not last:
             parts[-1] = _without_beginning(parts[-1])

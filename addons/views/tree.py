@@ -51,7 +51,7 @@ class View:
         self.ended = False
         self.flows: bool = parent is not None and parent.flows      # neither it nor what is in it holds the body back
         self._head: bytes | None = b""                  # until it is known what this is
-        self._early = tree.known(self)                  # that needs no bytes to know
+        self._early = bool(declared) and tree.known(self)     # that needs no bytes to know
         self._readers: list[Reader] = []
         self._reading: Reader | None = None             # the one that is being called
         self._owner = parent._reading if parent else None
@@ -113,7 +113,7 @@ class View:
         self.begin()
         self.ended = True
         for reader in tuple(self._readers):
-            self._guarded(reader, reader.end)
+            self.guarded(reader, reader.end)
         for view in tuple(self._inner):
             if view._pinned is None:
                 view.end()
@@ -133,7 +133,7 @@ class View:
         self._pass(_PAD)
         for reader in tuple(self._readers):
             if (pause := getattr(reader, "pause", None)) is not None:
-                self._guarded(reader, pause)
+                self.guarded(reader, pause)
         self._paused = True
 
     def settled(self) -> None:
@@ -201,9 +201,17 @@ class View:
         if self._listener is not None:
             self._listener(data)
         for reader in tuple(self._readers):
-            self._guarded(reader, reader.feed, data)
+            self.guarded(reader, reader.feed, data)
 
-    def _guarded(self, reader: Reader, call: Callable[..., None], *args: bytes) -> None:
+    def join(self, reader: Reader, data: bytes) -> None:
+        """Let one more reader begin, with what it would have had so far."""
+        self._readers.append(reader)
+        self.guarded(reader, reader.feed, data)
+
+    def guarded(self, reader: Reader, call: Callable[..., None], *args: bytes) -> None:
+        """Call a reader, unless it has failed before."""
+        if reader not in self._readers:
+            return
         around, self._reading = self._reading, reader
         try:
             call(*args)

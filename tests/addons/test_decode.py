@@ -24,6 +24,12 @@ def halves(compress: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     return lambda data: compress(data[: len(data) // 2]) + compress(data[len(data) // 2 :])
 
 
+def aws_chunked(data: bytes) -> bytes:
+    chunks = [data[at : at + 7000] for at in range(0, len(data), 7000)]
+    return b"".join(b"%x;chunk-signature=%064x\r\n%b\r\n" % (len(each), 5, each) for each in chunks) + (
+        b"0;chunk-signature=%064x\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n" % 6)
+
+
 CODINGS = [
     pytest.param("gzip", gzip.compress, id="gzip"),
     pytest.param("X-GZIP", gzip.compress, id="x-gzip"),
@@ -34,6 +40,8 @@ CODINGS = [
     pytest.param("zstd", zstandard.compress, id="zstd"),
     pytest.param("zstd", halves(zstandard.compress), id="zstd, two frames"),
     pytest.param("gzip, br", lambda data: brotli.compress(gzip.compress(data)), id="stacked"),
+    pytest.param("aws-chunked", aws_chunked, id="aws-chunked"),
+    pytest.param("aws-chunked,gzip", lambda data: aws_chunked(gzip.compress(data)), id="aws-chunked, said first"),
     pytest.param("gzip,identity, gzip", lambda data: gzip.compress(gzip.compress(data)), id="twice"),
 ]
 
@@ -120,3 +128,10 @@ def test_what_inflates_little_may_be_large() -> None:
         size += sum(map(len, body.feed(compressor.compress(block))))
     size += sum(map(len, body.feed(compressor.flush())))
     assert size > FREE
+
+
+@pytest.mark.parametrize("body", [b"hello world\r\n", b"5\r\nabcdefg\r\n0\r\n\r\n", b"5\r\nabc", b"5\r\nabcde\r\n",
+                                  b"0\r\n\r\nmore\r\n", b"-1\r\n", b"5" * 2000])
+def test_aws_chunks_that_are_none(body: bytes) -> None:
+    with pytest.raises(Unscannable):
+        decode(decoder("aws-chunked"), body)

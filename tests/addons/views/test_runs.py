@@ -41,6 +41,11 @@ def test_lines_are_one_run(end, width, size):
     assert inside(b"Content:\n\n" + lines + b"\n\nend", "base64").startswith(text)
 
 
+def test_lines_that_are_no_base64_are_no_failure():
+    for run in (b"m022IyFOUM66F0sDEBHkmSMCthVIyX2h\ni", b"d41d8cd98f00b204e9800998ecf8427e\r\n1", b"A2345672345672345672345672345672\nB"):
+        assert not heard(b"x " + run + b" y").reasons
+
+
 def test_values_of_several_runs_do_not_touch():
     data = base64.b64encode(b"a first password") + b" " + base64.b64encode(b"another password")
     assert inside(data, "base64") == b"a first password\0another password"

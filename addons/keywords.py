@@ -11,7 +11,7 @@ from typing import Any, Final
 from addons.fold import Block, Words, fold
 from addons.leaks import MOST, Finder, Finds, LeakFilter
 from addons.listed import listed
-from addons.scan import Pattern, PatternSet
+from addons.scan import Pattern, PatternSet, mark
 from addons.verdict import Finding, Verdict, masked
 
 #: Words of a phrase.
@@ -198,7 +198,7 @@ class _Finder:
         raw = block.raw((start, end))
         written = b" ".join(raw.split()).decode("utf-8", "replace")
         return [
-            Finding(each.text, _kind(each.text), self._where, start, end, masked(raw), hash(raw))
+            Finding(each.text, _kind(each.text), self._where, start, end, masked(raw), mark(raw))
             for each in terms
             if not each.case or each.text in written
         ]

@@ -23,8 +23,10 @@ _SAYS_ADDRESS: Final = re.compile(
 #: What makes four numbers a version, or a place in a document.
 _SAYS_VERSION: Final = re.compile(
     rb"(?i)(?:\bv|ver|vers|versions?|release|rev|revision|build|sections?|sect?\.|\xc2\xa7|chapter|clause|appendix|annex"
-    rb"|figure|table|oid|firmware|sdk|[A-Za-z]\s?[<>=~^]{1,2})[\"'\s:=<>~^(.]{0,4}\Z|[A-Za-z_)]/\Z"
+    rb"|figure|table|oid|firmware|sdk|[A-Za-z]\s?(?:[<>~^]=?|[=!]=))[\"'\s:=<>~^(.]{0,4}\Z|[A-Za-z_)]/\Z"
 )
+#: `package=1.2.3.4` is one too, if it begins small; `host=93.184.216.34` and `text=10.0.0.1` are none.
+_ASSIGNED: Final = re.compile(rb"[A-Za-z]\s?=[\"' ]{0,2}\Z")
 #: Four numbers that are all this small are more often a section than an address.
 SMALL: Final = 19
 
@@ -47,6 +49,8 @@ def is_v4(match: re.Match[bytes]) -> bool:
     parts = match[0].split(b".")
     if parts[0] == b"0":
         return match[0] == b"0.0.0.0"
+    if int(parts[0]) <= SMALL and parts[0] != b"10" and _ASSIGNED.search(before) and not _SAYS_ADDRESS.search(before):
+        return False
     small = all(int(part) <= SMALL for part in parts)
     if not small or len(set(parts)) == 1 or parts[:2] == [b"10", b"0"]:
         return True

@@ -28,7 +28,7 @@ _AFTER: Final = rb"(?![\w@]|[.-]\w)"
 _LABEL: Final = rb"[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,61}[A-Za-z0-9\x80-\xff])?"
 #: RFC 5321, 4.5.3.1: 64 bytes before the @.  Quotes and comments (RFC 5322) are in nobody's address.
 _EMAIL: Final = (
-    rb"(?<![A-Za-z0-9_.+\x80-\xff-])[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9!#$%%&'*+/=?^_`{|}~.\x80-\xff-]{0,63})@"
+    rb"(?:(?<![A-Za-z0-9_.+\x80-\xff\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9!#$%%&'*+/=?^_`{|}~.\x80-\xff-]{0,63})@"
     rb"(?:%b\.){1,8}(?:[A-Za-z\x80-\xff]{2,24}|xn--[A-Za-z0-9-]{2,30})(?![\w@-]|\.\w)" % _LABEL
 )
 _EMAIL_TRIGGER: Final = rb"[A-Za-z0-9_!#$%&'*+/=?^`{|}~.\x80-\xff-]@[A-Za-z0-9\x80-\xff-]{1,63}\.[A-Za-z0-9\x80-\xff]"

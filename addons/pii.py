@@ -174,7 +174,7 @@ class PiiFinder:
         return new
 
     def _finding(self, name: str, hit: Hit) -> Finding:
-        return Finding(name, f"pii.{name}", self._where, hit.start, hit.end, masked(hit.head))
+        return Finding(name, f"pii.{name}", self._where, hit.start, hit.end, masked(hit.head), hit.mark)
 
     def _bare(self, text: bytes) -> list[Finding]:
         """What the whole of a short text may be, if it holds no words."""

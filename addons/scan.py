@@ -13,7 +13,7 @@ further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean t
 import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from addons.engines import (
     CARRY,
@@ -43,6 +43,10 @@ def group(match: re.Match[bytes]) -> int:
     return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
 
 
+#: What a spelling may change.
+_SIGNS: Final = re.compile(rb"%[0-9A-Fa-f]{2}|[^0-9A-Za-z\x80-\xff]+")
+
+
 class Hit(NamedTuple):
     """A value found: absolute offsets, the index of its pattern, its first bytes, a hash that knows it again, and what
     `accept` named it."""
@@ -53,6 +57,11 @@ class Hit(NamedTuple):
     head: bytes
     mark: int = 0
     name: str = ""
+
+
+def mark(value: bytes) -> int:
+    """Return a hash that is the same of a value in other spellings: in a URL, with other signs between its parts."""
+    return hash(_SIGNS.sub(b"", value).lower())
 
 
 def _places(word: bytes, text: bytes) -> Iterator[int]:
@@ -161,7 +170,7 @@ class Stream:
             for name, until in ((("", end),) if said is True else said or ()):
                 self._hits[pattern] = self._hits.get(pattern, 0) + 1
                 value = text[start:until]
-                insort(self._found, Hit(base + start, pattern, base + until, value[:8], hash(value), name))
+                insort(self._found, Hit(base + start, pattern, base + until, value[:8], mark(value), name))
 
     def _due(self, horizon: int) -> list[Hit]:
         count = next((i for i, hit in enumerate(self._found) if hit.start > horizon), len(self._found))

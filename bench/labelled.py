@@ -106,8 +106,8 @@ def score(path: Path, name: str, finds: Finds, *, verbose: bool) -> None:
                 print("missed" if due else "false ", kind, repr(text_of(case))[:200])
     for kind, n in sorted(counts.items()):
         precision, recall = n["TP"] / ((n["TP"] + n["FP"]) or 1), n["TP"] / ((n["TP"] + n["FN"]) or 1)
-        number, scores = sum(n.values()), f"precision {precision:.3f} recall {recall:.3f}"
-        print(f"{path.name.partition('.')[0]:24} {name:12} {kind:16} {number:5} {scores}")
+        row = f"{path.name.partition('.')[0]:24} {name:12} {kind:16} {sum(n.values()):5}"
+        print(f"{row} precision {precision:.3f} recall {recall:.3f}")
 
 
 def main() -> None:

@@ -273,7 +273,7 @@ class Zip(Container):
             offset, size, count = self._directory64, 0xFFFFFFFF, 0xFFFF
         directory = self._directory if self._listed else self._at
         moved = directory - offset      # by what stands before the archive
-        # Where all this fits, it is no guess any more that this is an archive.
+        # Where all this fits, it is no guess any more that this is an archive, and not the last piece of one.
         sure = self._listed and len(self._listed) == count and directory + size == self._at and moved >= 0
         fault = Zip.refused if sure else self.fault
         if (size != 0xFFFFFFFF and directory + size != self._at and self._directory64 < 0) \

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from addons.secret_checks import is_bare_password, is_basic, is_password, is_random
+from addons.secret_checks import in_base64, is_bare_password, is_basic, is_password, is_random
 
 
 @pytest.mark.parametrize("value", [b"Summer2024!", b"super$ecret", b"hunter2", b"P@ssw0rd", b"x9#kLq", b"Tr0ub4dor&3", b"a-B3_c"])
@@ -71,3 +71,22 @@ def test_random(value: bytes, random: bool) -> None:
 )
 def test_basic(value: bytes, basic: bool) -> None:
     assert is_basic(value) is basic
+
+
+LINE = base64.b64encode(bytes(range(57)))
+
+
+@pytest.mark.parametrize(("before", "value", "inside"), [
+    pytest.param(LINE + b"\n", b"EAAAbcd", True, id="the next line"),
+    pytest.param(LINE + b"\r\n", b"EAAAbcd", True, id="of mail"),
+    pytest.param(LINE + b"\\n", b"EAAAbcd", True, id="in JSON"),
+    pytest.param(LINE + b"\nabcd/", b"EAAAbcd", True, id="in a line"),
+    pytest.param(LINE.replace(b"/", b"_") + b"-", b"EAAAbcd", True, id="for URLs"),
+    pytest.param(LINE + b"\n", b"ghp_abcd", False, id="another alphabet"),
+    pytest.param(LINE + b"\n\n", b"EAAAbcd", False, id="behind an empty line"),
+    pytest.param(LINE + b" ", b"EAAAbcd", False, id="behind a space"),
+    pytest.param(b"AKIA0123456789ABCDEF\n", b"EAAAbcd", False, id="behind another value"),
+    pytest.param(b"token=", b"EAAAbcd", False, id="behind a name"),
+])
+def test_in_base64(before: bytes, value: bytes, inside: bool) -> None:
+    assert in_base64(before + value, len(before), value) is inside

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
 
@@ -49,6 +50,15 @@ def tarred() -> bytes:
         pytest.param(b"Hello, world.\n", "text/plain", id="text"),
         pytest.param(b"\0\1\2\3nothing", "data", id="unknown"),
         pytest.param(b"BMW and other cars", "text/plain", id="text that begins like a bitmap"),
+        pytest.param(b"BZh9 is how bzip2 begins\0", "data", id="no bzip2"),
+        pytest.param(b"\x1f\x9d\xff" + bytes(20), "data", id="no compress"),
+        pytest.param(b"\x60\xea\xff" + bytes(20), "data", id="no ARJ"),
+        pytest.param(b"\x1f\x8b\x08\xff" + bytes(20), "data", id="no gzip"),
+        pytest.param(b"\x5d\0\0\1\1" + bytes(20), "data", id="no LZMA"),
+        pytest.param(lzma.compress(b"x", lzma.FORMAT_ALONE), "application/lzma", id="LZMA"),
+        pytest.param(b"Salted__ is what openssl writes first", "text/plain", id="a text about openssl"),
+        pytest.param(b"xar! they cried, and ran to the boat", "text/plain", id="a cry"),
+        pytest.param(b"--------\r\n\r\nunder a line", "text/plain", id="a text under a line"),
         pytest.param(b"MZ\x90\0", "application/pe", id="Windows program"),
     ],
 )

@@ -105,6 +105,18 @@ class Manifest(Part):
 _DOCUMENTS: Final = ("[Content_Types].xml", "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml", "mimetype")
 _KINDS: Final = tuple(f"application/{name}" for name in ("docx", "xlsx", "pptx", "ooxml", "odf"))
 
+#: Readers of a document's parts by their names; some need the strings of others.
+_PARTS: Final[tuple[tuple[re.Pattern[str], Callable[[View, Book], Container]], ...]] = (
+    (re.compile(r"xl/worksheets/[^/]+\.xml"), Sheet),
+    (re.compile(r"xl/sharedStrings\.xml"), Strings),
+    (re.compile(r"xl/(?:comments|threadedComments|drawings|charts)\S*\.xml|xl/workbook\.xml"),
+     lambda part, _: Properties(part)),
+    (re.compile(r"(?:word|ppt)/(?!theme|styles|fontTable|settings)\S+\.xml"), lambda part, _: Paragraphs(part)),
+    (re.compile(r"(?:.+/)?(?:content|styles)\.xml"), lambda part, _: OpenDocument(part)),
+    (re.compile(r"(?:.+/)?meta\.xml|docProps/\S+\.xml|customXml/\S+\.xml"), lambda part, _: Properties(part)),
+    (re.compile(r"META-INF/manifest\.xml"), lambda part, _: Manifest(part)),
+)
+
 
 class Archive(Zip):
     """A zip archive whose parts may be those of a document."""
@@ -113,20 +125,11 @@ class Archive(Zip):
         super().__init__(view)
         self._book = Book()
         self._document = view.kind in _KINDS
-        self._parts: tuple[tuple[re.Pattern[str], Callable[[View], Container]], ...] = (
-            (re.compile(r"xl/worksheets/[^/]+\.xml"), lambda part: Sheet(part, self._book)),
-            (re.compile(r"xl/sharedStrings\.xml"), lambda part: Strings(part, self._book)),
-            (re.compile(r"xl/(?:comments|threadedComments|drawings|charts)\S*\.xml|xl/workbook\.xml"), Properties),
-            (re.compile(r"(?:word|ppt)/(?!theme|styles|fontTable|settings)\S+\.xml"), Paragraphs),
-            (re.compile(r"(?:.+/)?(?:content|styles)\.xml"), OpenDocument),
-            (re.compile(r"(?:.+/)?meta\.xml|docProps/\S+\.xml|customXml/\S+\.xml"), Properties),
-            (re.compile(r"META-INF/manifest\.xml"), Manifest),
-        )
 
     def open(self, step: str, name: str = "", declared: str = "", since: int | None = None) -> View:
         view = super().open(step, name, declared, since)
         if name.endswith(".xml"):
-            self.also = next((make(view) for form, make in self._parts if form.fullmatch(name)), None)
+            self.also = next((make(view, self._book) for form, make in _PARTS if form.fullmatch(name)), None)
         self._document |= name in _DOCUMENTS
         return view
 

@@ -26,6 +26,8 @@ _SEPARATORS: Final = b":, \t\r\n"
 
 #: Three numbers of a list, whose search goes from comma to comma.
 _SOME: Final = re.compile(rb",(?<=[\d \t\r\n],)[ \t\r\n]{0,24}-?\d{1,3}[ \t\r\n]{0,2},[ \t\r\n]{0,24}-?\d")
+#: Of three numbers with separators between, one of these is in the middle.
+_SIGNS: Final = b",dd,dd,", b",dd,,", b"dxdd,", b"dXdd,"
 
 
 def maybe_bytes(text: bytes) -> bool:
@@ -35,7 +37,8 @@ def maybe_bytes(text: bytes) -> bool:
 
 def maybe_hex(text: bytes) -> bool:
     """True if a list of bytes in hexadecimal digits may be here."""
-    return HexLists.likely(text)
+    classes = text.translate(HexLists._classes)
+    return any(classes.find(sign) >= 0 for sign in _SIGNS) and HexLists.likely(text)
 
 
 class ByteLists(TextReader):

@@ -152,7 +152,7 @@ def _split(found: list[_Form], text: bytes) -> list[bytes]:
 def maybe_escapes(text: bytes) -> bool:
     """True if escapes may be here."""
     # To look for a byte as a number takes a fraction of what it takes as a text.
-    return _BACKSLASH in text or _PERCENT_SIGN in text or _AMPERSAND in text or text.find(b"]]>") >= 0
+    return _BACKSLASH in text or _PERCENT_SIGN in text or _AMPERSAND in text or text.find(b"]]><![CDATA[") >= 0
 
 
 def maybe_form(text: bytes) -> bool:

@@ -105,6 +105,22 @@ class Manifest(Part):
 _DOCUMENTS: Final = ("[Content_Types].xml", "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml", "mimetype")
 _KINDS: Final = tuple(f"application/{name}" for name in ("docx", "xlsx", "pptx", "ooxml", "odf"))
 
+def _paragraphs(part: View, _: Book) -> Container:
+    return Paragraphs(part)
+
+
+#: Readers of a document's parts by their names; some need the strings of others.
+_PARTS: Final[tuple[tuple[re.Pattern[str], Callable[[View, Book], Container]], ...]] = (
+    (re.compile(r"(?i)xl/worksheets/[^/]+\.xml"), Sheet),
+    (re.compile(r"(?i)xl/sharedStrings\.xml"), Strings),
+    (re.compile(r"(?i)xl/(?:comments|threadedComments|drawings|charts)\S*\.xml|xl/workbook\.xml"),
+     lambda part, _: Properties(part)),
+    (re.compile(r"(?i)(?:word|ppt)/(?!theme|styles|fontTable|settings)\S+\.xml"), _paragraphs),
+    (re.compile(r"(?i)(?:.+/)?(?:content|styles)\.xml"), lambda part, _: OpenDocument(part)),
+    (re.compile(r"(?i)(?:.+/)?meta\.xml|docProps/\S+\.xml|customXml/\S+\.xml"), lambda part, _: Properties(part)),
+    (re.compile(r"(?i)META-INF/manifest\.xml"), lambda part, _: Manifest(part)),
+)
+
 
 class Archive(Zip):
     """A zip archive whose parts may be those of a document."""
@@ -113,23 +129,14 @@ class Archive(Zip):
         super().__init__(view)
         self._book = Book()
         self._document = view.kind in _KINDS
-        self._parts: tuple[tuple[re.Pattern[str], Callable[[View], Container]], ...] = (
-            (re.compile(r"(?i)xl/worksheets/[^/]+\.xml"), lambda part: Sheet(part, self._book)),
-            (re.compile(r"(?i)xl/sharedStrings\.xml"), lambda part: Strings(part, self._book)),
-            (re.compile(r"(?i)xl/(?:comments|threadedComments|drawings|charts)\S*\.xml|xl/workbook\.xml"), Properties),
-            (re.compile(r"(?i)(?:word|ppt)/(?!theme|styles|fontTable|settings)\S+\.xml"), Paragraphs),
-            (re.compile(r"(?i)(?:.+/)?(?:content|styles)\.xml"), OpenDocument),
-            (re.compile(r"(?i)(?:.+/)?meta\.xml|docProps/\S+\.xml|customXml/\S+\.xml"), Properties),
-            (re.compile(r"(?i)META-INF/manifest\.xml"), Manifest),
-        )
 
     def open(self, step: str, name: str = "", declared: str = "", since: int | None = None) -> View:
         view = super().open(step, name, declared, since)
         self._document |= name in _DOCUMENTS
         if name.lower().endswith(".xml"):       # case does not count (ECMA-376, part 2, 6.2.2)
-            other = Paragraphs if self._document else None      # relationships say which part is which
-            make = next((make for form, make in self._parts if form.fullmatch(name)), other)
-            self.also = make(view) if make else None
+            other = _paragraphs if self._document else None     # relationships say which part is which
+            make = next((make for form, make in _PARTS if form.fullmatch(name)), other)
+            self.also = make(view, self._book) if make else None
         return view
 
     def believes(self, reason: str) -> bool:

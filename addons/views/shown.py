@@ -41,7 +41,10 @@ _TAG: Final = (rb"<(?:/?(?:a|abbr|b|bdi|bdo|big|code|del|em|font|i|ins|kbd|mark|
 _FORMS[b"<"] = rb"<(?<=[\w-]<)" + _TAG[1:] + rb"(?:" + _TAG + rb")*+(?=[\w-])"
 #: What may be the beginning of one: tags and characters, with what stands before them.
 _PART: Final = 2048
-_TAIL: Final = re.compile(rb"(?i)[\w-]?(?:" + _TAG + rb")*+(?:<[^<>]{0,260})?\Z")
+_WHOLE: Final = re.compile(b"(?i)" + _TAG)
+#: The longest beginning of a tag.
+_OPEN: Final = 261
+_WORD: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz-")
 _HALF: Final = re.compile(rb"[\w-]?[\x80-\xff]{0,24}\Z")
 
 
@@ -55,7 +58,7 @@ def _splitter(*leads: bytes) -> re.Pattern[bytes]:
     return re.compile((b"(?i)(" if b"<" in leads else b"(") + b"|".join(_FORMS[lead] for lead in leads) + b")")
 
 
-_LESS: Final = ord("<")
+_LESS, _GREATER = b"<>"
 
 
 def maybe_shown(text: bytes) -> bool:
@@ -108,8 +111,20 @@ def _value(written: bytes) -> bytes:
 def _without_beginning(text: bytes) -> bytes:
     """Take off the end what may go on in the text that follows."""
     starts = [len(text)]
-    if b"<" in text[-_PART:] and (begun := _TAIL.search(text, max(0, len(text) - _PART))):
-        starts.append(begun.start())
+    if text.rfind(b"<", -_PART) >= 0:
+        starts.append(_tags(text))
     if half := _HALF.search(text, max(0, len(text) - 32)):
         starts.append(half.start())
     return text[: min(starts)]
+
+
+def _tags(text: bytes) -> int:
+    """Return where tags begin that a text ends with, the last of which may be broken off, with the letter before."""
+    at, first = len(text), max(0, len(text) - _PART)
+    begun = text.rfind(b"<", max(first, at - _OPEN))
+    if begun >= 0 and text.find(b">", begun) < 0:
+        at = begun
+    while at > first and text[at - 1] == _GREATER and (begun := text.rfind(b"<", first, at)) >= 0 \
+            and _WHOLE.fullmatch(text, begun, at):
+        at = begun
+    return at - (at > first and text[at - 1] in _WORD)

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -180,3 +182,16 @@ def test_watching_and_reloading_under_load(proxy, origin):
     assert set(said.values()) == {200}
     alerts = {name for event in proxy.events() for name in re.findall(r'"filter": "(\w+)"', json.dumps(event))}
     assert alerts >= set(CASES)
+
+
+def test_a_program_is_seen_to_end(files, tmp_path):
+    """As users call it: nothing is said on standard error."""
+    policy, body = tmp_path / "policy.yaml", tmp_path / "body"
+    policy.write_text(f"version: 1\nfilters:\n  - {{id: words, use: external.External, deadline: 5000, "
+                      f"with: {{program: {files}/word_watch.py, arguments: [walrus]}}}}\n")
+    body.write_text("a walrus")
+    command = [sys.executable, "-I", "-m", "proxy.cli", "explain", "https://x.example/", "--body-file", body, "--policy",
+               policy, "--state", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("block by words")

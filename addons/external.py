@@ -9,6 +9,7 @@ rule's `on_error`.
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import time
@@ -32,6 +33,8 @@ MAX_LINE: Final = 64 * 1024
 MAX_WAITING: Final = 256
 #: Seconds before a program that failed is started again, so that one that cannot start costs no processor.
 PAUSE: Final = 1.0
+#: Seconds that a program has to end when we do.
+ENDS: Final = 1.0
 #: Findings, and characters of a reason, that are taken from a program.
 MAX_FINDINGS, MAX_REASON = 100, 500
 MODES: Final = ("request", "response")
@@ -103,6 +106,11 @@ class Program:
                     answer.set_result(verdict)
         except ValueError as error:         # also a line that is too long
             why = f"{self._command[0]} does not keep to the protocol: {error}"
+        except asyncio.CancelledError:      # the loop ends, and should have seen the program end
+            _end(process)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), ENDS)
+            raise
         finally:
             self._failed_at = time.monotonic()
             _end(process)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 
 import pytest
 
@@ -149,6 +150,20 @@ def test_nesting_ends_with_a_reason():
     tree.feed(data)
     tree.end()
     assert [reason for _, reason in here.reasons] == ["it is wrapped more than 5 times"]
+
+
+@pytest.mark.parametrize(("times", "reasons"), [(1, []), (3, ["a few bytes of it hold more than 4 MiB"])])
+def test_a_few_bytes_do_not_hold_everybody_up(times, reasons):
+    """What is packed once may be large; what is packed thrice becomes it all at once."""
+    data = bytes(8 << 20)
+    for _ in range(times):
+        data = gzip.compress(data)
+    here = Heard()
+    tree = Tree(here)
+    for at in range(0, len(data), 512):
+        tree.feed(data[at : at + 512])
+    tree.end()
+    assert [reason for _, reason in here.reasons] == reasons
 
 
 @pytest.mark.parametrize(("step", "shown"), [("zip:a.docx", "zip:a.docx"), ("a > b", "a \u203a b"), ("a\nb\0", "a\ufffdb\ufffd"),

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 from addons import cards, identifiers, netaddresses, personal, phones
-from addons.leaks import MOST, LeakFilter, action
+from addons.leaks import MOST, LeakFilter
 from addons.near import Named, Naming, begins
 from addons.scan import Hit, Pattern, PatternSet
 from addons.verdict import Action, Finding, Verdict, masked
@@ -215,7 +215,7 @@ class Pii(LeakFilter):
     allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._action = action(self.action)
+        super().__post_init__()
         self._kinds = chosen(tuple(self.kinds))
         self._regions = tuple(region.upper() for region in self.regions)
         if unknown := set(self._regions) - phones.regions():

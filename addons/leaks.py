@@ -23,7 +23,9 @@ MOST: Final = 100
 #: Values remembered of a message, to know them again in its other views.
 MOST_VALUES: Final = 4096
 #: What the `action` field of a leak filter may say.
-ACTIONS: Final = (Action.ALERT, Action.BLOCK, Action.KILL)
+ACTIONS: Final = (Action.ALERT, Action.BLOCK, Action.KILL, Action.REDACT)
+#: Findings weighed at once where each is to be masked: no more than a verdict has room for.
+BATCH: Final = 50
 #: What `unscannable` may say.
 UNSCANNABLE: Final = (Action.BLOCK, Action.ALERT, Action.ALLOW)
 
@@ -79,10 +81,10 @@ class Finder:
 class LeakFilter:
     """The hooks, and the options that all leak filters have; one derives from this and gives `scanner` and `weigh`.
 
-    `action` is what a finding leads to: alert, block or kill.  `responses` has answers and the server's messages
-    searched as well.  What is in a message and cannot be read (encrypted, damaged, nested too deep) leads to
-    `unscannable`: block, alert or allow; an answer is never blocked for that.  `credentials_headers` has Authorization
-    and Cookie searched, `hosts_allowed` are hosts, with their sub-domains, that may have it all.
+    `action` is what a finding leads to: alert, block, kill or redact (mask it and go on).  `responses` has answers and
+    the server's messages searched as well.  What is in a message and cannot be read (encrypted, damaged, nested too
+    deep) leads to `unscannable`: block, alert or allow; an answer is never blocked for that.  `credentials_headers` has
+    Authorization and Cookie searched, `hosts_allowed` are hosts, with their sub-domains, that may have it all.
     """
 
     action: str = "block"
@@ -94,6 +96,10 @@ class LeakFilter:
     def __post_init__(self) -> None:
         self._action = action(self.action)
         _one_of("unscannable", self.unscannable, UNSCANNABLE)
+
+    @property
+    def redacts(self) -> bool:
+        return self.action == Action.REDACT
 
     # -- what a leak filter says
 
@@ -145,14 +151,17 @@ class LeakFilter:
 class Found:
     """What is found in all views of one message: a value in several of them is one, twice in one view it is two."""
 
-    def __init__(self, scanner: Callable[[str], Finds]) -> None:
-        self._scanner = scanner
+    def __init__(self, scanner: Callable[[str], Finds], outermost: bool = False) -> None:
+        self._scanner, self._outermost = scanner, outermost
+        self._root: Counter[object] | None = None   # the values of the body as it is
         self._waiting: list[tuple[int, Finding, Counter[object]]] = []     # place in the body, its view's values
         self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
 
     def opened(self, view: View) -> Callable[[bytes], None]:
         """Return what takes the bytes of a view."""
         finder, values = self._scanner(view.path), Counter[object]()
+        if view.parent is None:
+            self._root = values
 
         def hear(data: bytes) -> None:
             for each in finder.feed(data):
@@ -163,20 +172,26 @@ class Found:
     def due(self, place: int) -> list[Finding]:
         """All is said about so many bytes of the body: return what is new in them.
 
-        Of the views that a value is in, the innermost tells best where it is; it is the last to know.
+        Of the views that a value is in, the innermost tells best where it is; it is the last to know.  To mask it, the
+        outermost does: what is in the body as it is counts there, also if that is yet to leave.
         """
         if not self._waiting:
             return []
         due = [each for each in self._waiting if each[0] < place]
-        self._waiting = [each for each in self._waiting if each[0] >= place]
-        due.sort(key=lambda each: (-each[1].where.count(" > "), each[0]))
+        if self._outermost and self._root is not None and any(each[2] is not self._root for each in due):
+            due += [each for each in self._waiting if each[0] >= place and each[2] is self._root]
+            self._waiting = [each for each in self._waiting if each[0] >= place and each[2] is not self._root]
+        else:
+            self._waiting = [each for each in self._waiting if each[0] >= place]
+        sign = 1 if self._outermost else -1
+        due.sort(key=lambda each: (sign * each[1].where.count(" > "), each[0]))
         return [finding for _, finding, values in due if self._is_new(finding, values)]
 
     def _is_new(self, finding: Finding, here: Counter[object]) -> bool:
         value = (finding.rule, finding.mark or (finding.sample, finding.end - finding.start))
         here[value] += 1
         if here[value] <= self._known[value]:
-            return False
+            return self._outermost and here is self._root       # each of these has to be masked
         if len(self._known) >= MOST_VALUES:
             self._known.clear()
         self._known[value] = here[value]
@@ -187,7 +202,7 @@ class Message(Found):
     """One message in front of one leak filter."""
 
     def __init__(self, leaks: LeakFilter, host: str, unreadable: Action) -> None:
-        super().__init__(leaks.scanner)
+        super().__init__(leaks.scanner, leaks.redacts)
         self._leaks, self._host, self._unreadable = leaks, host, unreadable
         self._found: list[Finding] = []
         self._told: set[str] = set()
@@ -202,10 +217,37 @@ class Message(Found):
         """So many bytes of the body are about to leave: weigh what was found in these."""
         if not (new := self.due(place)):
             return None
+        if self.redacts and len(new) > BATCH:
+            return self._all(new)
+        return self._weigh(new)
+
+    @property
+    def redacts(self) -> bool:
+        return self._leaks.redacts
+
+    def finder(self) -> Finds:
+        return self._leaks.scanner()
+
+    def again(self) -> "Message":
+        return Message(self._leaks, self._host, self._unreadable)
+
+    def _all(self, new: list[Finding]) -> Verdict | None:
+        """More than one verdict has room for: none of it may be left out."""
+        verdicts = [self._weigh(new[at : at + BATCH]) for at in range(0, len(new), BATCH)]
+        said = [each for each in verdicts if each is not None]
+        masks = [each for each in said if each.action is Action.REDACT]
+        if not masks:
+            return said[-1] if said else None
+        return Verdict(Action.REDACT, masks[-1].reason, tuple(f for each in masks for f in each.findings))
+
+    def _weigh(self, new: list[Finding]) -> Verdict | None:
         enough = len(self._found) >= MOST
         verdict = self._leaks.weigh(self._found + new, self._host)
         self._found.extend(new)
         del self._found[:-MOST]
+        if verdict is not None and verdict.action is Action.REDACT:     # what was let pass has left
+            findings = tuple(each for each in verdict.findings if each in new)
+            verdict = replace(verdict, findings=findings) if findings else None
         return None if enough and verdict and verdict.action is Action.ALERT else verdict
 
 

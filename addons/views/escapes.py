@@ -92,6 +92,11 @@ def _character(code: int) -> bytes:
 _VALUES: Final = _Values()
 
 
+def meant(written: bytes) -> bytes:
+    """Return what something that is written otherwise stands for."""
+    return _VALUES[written]
+
+
 @cache
 def _test(form: bytes) -> Callable[[bytes], object]:
     """Return what says whether a form occurs in a text."""

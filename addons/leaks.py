@@ -151,17 +151,15 @@ class LeakFilter:
 class Found:
     """What is found in all views of one message: a value in several of them is one, twice in one view it is two."""
 
-    def __init__(self, scanner: Callable[[str], Finds], outermost: bool = False) -> None:
-        self._scanner, self._outermost = scanner, outermost
-        self._root: Counter[object] | None = None   # the values of the body as it is
+    def __init__(self, scanner: Callable[[str], Finds]) -> None:
+        self._scanner = scanner
+        self.repeated: list[Finding] = []           # of what was due last, what is known from another view
         self._waiting: list[tuple[int, Finding, Counter[object]]] = []     # place in the body, its view's values
         self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
 
     def opened(self, view: View) -> Callable[[bytes], None]:
         """Return what takes the bytes of a view."""
         finder, values = self._scanner(view.path), Counter[object]()
-        if view.parent is None:
-            self._root = values
 
         def hear(data: bytes) -> None:
             for each in finder.feed(data):
@@ -172,26 +170,24 @@ class Found:
     def due(self, place: int) -> list[Finding]:
         """All is said about so many bytes of the body: return what is new in them.
 
-        Of the views that a value is in, the innermost tells best where it is; it is the last to know.  To mask it, the
-        outermost does: what is in the body as it is counts there, also if that is yet to leave.
+        Of the views that a value is in, the innermost tells best where it is; it is the last to know.
         """
+        self.repeated = []
         if not self._waiting:
             return []
         due = [each for each in self._waiting if each[0] < place]
-        if self._outermost and self._root is not None and any(each[2] is not self._root for each in due):
-            due += [each for each in self._waiting if each[0] >= place and each[2] is self._root]
-            self._waiting = [each for each in self._waiting if each[0] >= place and each[2] is not self._root]
-        else:
-            self._waiting = [each for each in self._waiting if each[0] >= place]
-        sign = 1 if self._outermost else -1
-        due.sort(key=lambda each: (sign * each[1].where.count(" > "), each[0]))
-        return [finding for _, finding, values in due if self._is_new(finding, values)]
+        self._waiting = [each for each in self._waiting if each[0] >= place]
+        due.sort(key=lambda each: (-each[1].where.count(" > "), each[0]))
+        new: list[Finding] = []
+        for _, finding, values in due:
+            (new if self._is_new(finding, values) else self.repeated).append(finding)
+        return new
 
     def _is_new(self, finding: Finding, here: Counter[object]) -> bool:
         value = (finding.rule, finding.mark or (finding.sample, finding.end - finding.start))
         here[value] += 1
         if here[value] <= self._known[value]:
-            return self._outermost and here is self._root       # each of these has to be masked
+            return False
         if len(self._known) >= MOST_VALUES:
             self._known.clear()
         self._known[value] = here[value]
@@ -202,10 +198,12 @@ class Message(Found):
     """One message in front of one leak filter."""
 
     def __init__(self, leaks: LeakFilter, host: str, unreadable: Action) -> None:
-        super().__init__(leaks.scanner, leaks.redacts)
+        super().__init__(leaks.scanner)
         self._leaks, self._host, self._unreadable = leaks, host, unreadable
         self._found: list[Finding] = []
         self._told: set[str] = set()
+        self._masked: set[str] = set()          # rules whose findings are to be masked
+        self._reason = ""
 
     def unscannable(self, view: View, reason: str) -> Verdict | None:
         if self._unreadable is Action.ALLOW or (reason in self._told and self._unreadable is Action.ALERT):
@@ -215,11 +213,10 @@ class Message(Found):
 
     def leaving(self, place: int) -> Verdict | None:
         """So many bytes of the body are about to leave: weigh what was found in these."""
-        if not (new := self.due(place)):
-            return None
-        if self.redacts and len(new) > BATCH:
+        new = self.due(place)
+        if self.redacts:
             return self._all(new)
-        return self._weigh(new)
+        return self._weigh(new) if new else None
 
     @property
     def redacts(self) -> bool:
@@ -232,13 +229,17 @@ class Message(Found):
         return Message(self._leaks, self._host, self._unreadable)
 
     def _all(self, new: list[Finding]) -> Verdict | None:
-        """More than one verdict has room for: none of it may be left out."""
+        """More than one verdict has room for, and in every view: each has to be masked where it is."""
         verdicts = [self._weigh(new[at : at + BATCH]) for at in range(0, len(new), BATCH)]
         said = [each for each in verdicts if each is not None]
         masks = [each for each in said if each.action is Action.REDACT]
-        if not masks:
+        for each in masks:
+            self._reason = each.reason
+            self._masked.update(finding.rule for finding in each.findings)
+        again = [finding for finding in self.repeated if finding.rule in self._masked]
+        if not masks and not again:
             return said[-1] if said else None
-        return Verdict(Action.REDACT, masks[-1].reason, tuple(f for each in masks for f in each.findings))
+        return Verdict(Action.REDACT, self._reason, (*again, *(f for each in masks for f in each.findings)))
 
     def _weigh(self, new: list[Finding]) -> Verdict | None:
         enough = len(self._found) >= MOST

@@ -78,9 +78,22 @@ class _Inside:
                 return (yield from self._zip(data))
             if data.startswith(b"\x1f\x8b\x08"):
                 return (yield from self._gzip(data))
+            if data.startswith(b"--") and b"\r\n\r\n" in data:
+                return (yield from self._parts(data))
             return (yield from in_text(data, self._spans, self.masked if self._depth <= MAX_DEPTH else None))
         finally:
             self._depth -= 1
+
+    def _parts(self, data: bytes) -> Work:
+        """Each part of a multipart body by itself (RFC 2046, 5.1.1); its head is a text of its own."""
+        line = data.partition(b"\r\n")[0].rstrip()
+        parts = data.split(b"\r\n" + line)
+        for i, part in enumerate(parts):
+            head, empty, content = part.partition(b"\r\n\r\n")
+            new = yield from in_text(head, self._spans)
+            content = (yield from self.masked(content)) if content else b""
+            parts[i] = new + empty + content
+        return (b"\r\n" + line).join(parts)
 
     def _gzip(self, data: bytes) -> Work:
         try:

@@ -8,11 +8,12 @@ what it has to wait for.  `feed` runs it for a `SLICE` of time.  If that does no
 be awaited before anything else is fed; it lets others have their turn between slices.
 """
 
+import contextlib
 import inspect
 import math
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from addons.decode import Unscannable, decoder
 from addons.verdict import DONE, Action, BodyScanner
@@ -22,6 +23,7 @@ from proxy.deadline import Missed, limited
 from proxy.hearing import Ears, Stopped, Viewers, failure
 from proxy.holding import Held
 from proxy.redacting import Redaction
+from proxy.redacting import Work as Judging
 from proxy.slices import SLICE, Sliced, Work
 
 #: Decoded bytes held back while scanners are listening.  A rule must have seen enough of a value to name it within
@@ -76,8 +78,9 @@ class Body(Sliced):
         self._tree = self._plant() if viewers else None
         self._hold = HOLD
         self._before = self._since = 0          # decoded bytes that earlier trees, and scanners, have had
-        self._again: Callable[[Viewers, Callable[[Decision], bool]], Body] = lambda viewers, note: Body(
-            [], coding, note, viewers=viewers, declared=declared, name=name, file=file, refuses="it is masked already")
+        self._again: Callable[[Viewers, str | None], Body] = lambda viewers, other: Body(
+            [], coding, lambda each: each.action is not Action.ALERT, viewers=viewers, name=name, file=file,
+            declared=declared if other is None else other, refuses="it is masked already")
         self._redaction = Redaction(self._held, viewers or [], coding, declared, name, whole, refuses, self._judge)
 
     @property
@@ -114,8 +117,7 @@ class Body(Sliced):
         ended = False
         if early := self._held.exact and not self.done:         # so that it can be masked
             self._held.add(raw, self._decoded + len(raw))
-            if not self._decoded:
-                self._redaction.begins(raw)
+            self._redaction.begins(raw)
         if not self.done:
             try:
                 for piece in self._decoder.feed(raw):
@@ -129,12 +131,12 @@ class Body(Sliced):
             self._held.add(raw, self._decoded)
         self._hold = 0 if ended or self.done else HOLD      # also of views: a decoder may keep some of what it took
         self._bound()
+        self._stop((yield from self._redaction.mend()))
 
     def _next_message(self) -> Work:
         """One of a stream has ended: so have its scanners, and its views, unless a reader of the tree sees to that."""
         yield from self._scan(b"")
-        self._since = self._decoded
-        self._scanners = [each for each in self._renew() if each[0] not in self._muted]
+        self._since, self._scanners = self._decoded, [each for each in self._renew() if each[0] not in self._muted]
         if self._tree is not None and not self._tree.known(self._tree.root):
             yield from self._read(None)
             self._tree, self._before = self._tree and self._plant(), self._decoded
@@ -151,15 +153,13 @@ class Body(Sliced):
         self._stop((yield from self._redaction.finish()))
         self._hold, self._tree = 0, None
 
-    def _judge(self, raw: bytes, viewers: Viewers) -> Generator[Awaitable[object] | None, Any, Decision | None]:
-        """Judge the body that is to take the place of this one; return what stops that."""
-        body = self._again(viewers, lambda decision: decision.action is not Action.ALERT)
-        try:
+    def _judge(self, raw: bytes, viewers: Viewers, declared: str | None = None) -> Judging:
+        """Judge what is to take the place of this; return what stops it."""
+        body = self._again(viewers, declared)
+        with contextlib.suppress(Stopped):
             yield from body._take(raw)
             yield from body._finish()
-        except Stopped:
-            return body._stopped
-        return None
+        return body._stopped
 
     def _show(self, piece: bytes) -> Work:
         at = 0

@@ -6,8 +6,10 @@ from typing import Final
 
 from addons.masking import filled
 
-#: Bytes of what has left that are remembered: whether what is to be masked is part of an escape.
+#: Bytes before a value: is it part of an escape?
 BEFORE: Final = 12
+#: Bytes of what has left that are remembered: what stands near a value.
+NEAR: Final = 1024
 #: An escape that is not at its end, in JSON, XML or a URL.
 _BEGUN: Final = re.compile(rb"(?:\\(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?|[0-7]{1,2})?|&#?[0-9A-Za-z]*|%[0-9A-Fa-f]?)\Z")
 
@@ -46,7 +48,7 @@ class Held:
                 self._chunks[0] = (raw[len(raw) - keep :], end)
         self.size -= sum(map(len, out))
         self._left += sum(map(len, out))
-        self._last = b"".join([self._last, *out])[-BEFORE:] if out else self._last
+        self._last = b"".join([self._last, *out])[-NEAR:] if out else self._last
         return out
 
     def whole(self) -> bytes:
@@ -57,6 +59,18 @@ class Held:
         end = self._chunks[-1][1] if self._chunks else 0
         self._chunks = deque([(raw, end)])
         self.size = len(raw)
+
+    def window(self) -> tuple[bytes, bytes]:
+        """The last that has left, and all that has not."""
+        return self._last, self.whole()
+
+    def rewrite(self, new: bytes) -> None:
+        """Let this, of the same length, take the place of all that is held."""
+        at, chunks = 0, deque[tuple[bytes, int]]()
+        for raw, end in self._chunks:
+            chunks.append((new[at : at + len(raw)], end))
+            at += len(raw)
+        self._chunks = chunks
 
     def mask(self, start: int, end: int, *, numbers: bool) -> bool:
         """Mask what is held from one byte to another; return whether that was possible, else nothing has changed.

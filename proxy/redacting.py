@@ -5,6 +5,7 @@ compressed, in an archive) can only be masked in a body that is held as a whole,
 judged once more.  Where neither will do, and where the body is signed, what should be redacted is blocked.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
 from functools import partial
@@ -15,14 +16,15 @@ from mitmproxy import http
 from addons import repacking
 from addons.decode import Unscannable
 from addons.masking import Span, in_text
-from addons.verdict import Action
+from addons.verdict import Action, Finding
 from proxy.chain import Decision, Rule
 from proxy.hearing import Viewers
 from proxy.holding import Held
 
-#: Held beyond what views need, where something may be masked: what a view says of bytes of the body is known a little
-#: sooner than what the body itself says of them.
-MORE: Final = 8 * 1024
+#: Held beyond what views need, where something may be masked: not even the first characters may have left.
+MORE: Final = 64
+#: Steps of a view's path that lead to the same text in another spelling, part by part.
+TEXTS: Final = re.compile(r"multipart\[[^\]]*\]|unescaped|quoted-printable|utf-16.*|base64")
 #: Bytes searched without yielding.
 STEP: Final = 16 * 1024
 #: Headers that promise what the body is (RFC 9530, RFC 1864, Amazon's and Google's stores).
@@ -34,13 +36,16 @@ FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "conn
 FLOWING: Final = ("text/event-stream", "text/plain", "text/csv", "application/grpc", "application/connect",
                   "application/x-ndjson", "application/jsonl", "application/vnd.amazon.eventstream")
 
+#: Before what is cut out of a body, so that it is not taken for the beginning of a file.
+PLAIN: Final = b"text: \r\n"
+
 type Work = Generator[Awaitable[object] | None, Any, Decision | None]
 
 
 class Judge(Protocol):
-    """A body that is only judged: returns what stops it."""
+    """A body that is only judged, as what it is declared to be or as another type: returns what stops it."""
 
-    def __call__(self, raw: bytes, viewers: Viewers) -> Work: ...
+    def __call__(self, raw: bytes, viewers: Viewers, declared: str | None = None) -> Work: ...
 
 
 class Redaction:
@@ -53,10 +58,12 @@ class Redaction:
                  judge: Judge) -> None:
         self._held, self._coding, self._name, self._refuses, self._judge = held, coding, name, refuses, judge
         self._viewers = [each for each in viewers if getattr(each[1], "redacts", False)]
+        self._begun = False
         self._numbers = "json" in declared or "xml" in declared
         self._whole = whole if self._viewers else 0
         self._pending: dict[Rule, set[str]] = {}
         self._where: dict[Rule, Decision] = {}
+        self._strange: Decision | None = None       # the first that can only be masked in the whole
         self.more = MORE if self._viewers else 0
         self.length: int | None = None      # of the body, if that has changed
 
@@ -69,8 +76,9 @@ class Redaction:
         return bool(self._pending)
 
     def begins(self, head: bytes) -> None:
-        """These are its first bytes."""
-        self._numbers = self._numbers or head.lstrip()[:1] in (b"{", b"[")
+        """More of it comes; by its first bytes, is it JSON?"""
+        if not self._begun and (head := head.lstrip()):
+            self._begun, self._numbers = True, self._numbers or head[:1] in (b"{", b"[")
 
     def take(self, rule: Rule, decision: Decision, base: int) -> Decision:
         """Mask these findings, whose places count from `base`, or keep in mind that they are to be; else block."""
@@ -79,21 +87,53 @@ class Redaction:
         left = [each for each in decision.findings if each.where != self._name or each.sample.startswith("----")
                 or not self._held.mask(base + each.start, base + each.end, numbers=self._numbers)]
         if left:
-            if not self.collecting or all(known is not rule for known, _ in self._viewers):
+            if all(known is not rule for known, _ in self._viewers):
                 return unmaskable(decision, left[0].where)
+            strange = [each for each in left if not self._is_text(each)]
+            if strange and not self.collecting:
+                return unmaskable(decision, strange[0].where)
+            if strange and self._strange is None:
+                self._strange = unmaskable(decision, strange[0].where)
             self._pending.setdefault(rule, set()).update(each.rule for each in left)
-            self._where.setdefault(rule, replace(decision, findings=tuple(left)))
+            self._where[rule] = replace(decision, findings=tuple(left))
         return replace(decision, redacted=True)
+
+    def _is_text(self, found: Finding) -> bool:
+        name, *steps = found.where.split(" > ")
+        return (self._held.exact and name == self._name and bool(steps) and all(map(TEXTS.fullmatch, steps))
+                and not found.sample.startswith("----"))
+
+    def mend(self) -> Work:
+        """As it streams: mask what is written otherwise in the text that is held, and judge that again."""
+        if self.collecting or not self._pending:
+            return None
+        first = next(iter(self._where.values()))
+        before, old = self._held.window()
+        new = yield from in_text(before + old, self._spans, self._deep)
+        if len(new) != len(before + old) or not new.startswith(before):
+            return unmaskable(first, first.findings[0].where)
+        again = [(rule, viewer.again()) for rule, viewer in self._viewers if rule in self._pending]
+        if (yield from self._judge(PLAIN + new, again, "text/plain")) is not None:
+            return unmaskable(first, first.findings[0].where)
+        self._held.rewrite(new[len(before) :])
+        self._pending.clear()
+        self._where.clear()
+        return None
+
+    def _deep(self, data: bytes) -> Generator[None, None, bytes]:
+        return in_text(data, self._spans)
 
     def outgrown(self) -> Decision | None:
         """Called while it is held as a whole: if it is too large for that, it streams; return what that blocks."""
         if not self.collecting or self._held.size <= self._whole:
             return None
         self._whole = 0
-        return next((unmaskable(each, each.findings[0].where) for each in self._where.values()), None)
+        return self._strange
 
     def finish(self) -> Work:
         """The body has ended: put it together anew, if anything is still to be masked; return what stops it."""
+        if not self.collecting:
+            return (yield from self.mend())
         self._whole = 0
         if not self._pending:
             return None
@@ -106,14 +146,13 @@ class Redaction:
             return blocked(first, f"it cannot be redacted where it is, {where}: {error}")
         except Exception as error:
             return blocked(first, f"it cannot be redacted where it is, {where}: {type(error).__name__}")
+        again = [(rule, viewer.again()) for rule, viewer in self._viewers if rule in self._pending]
+        if (stopped := (yield from self._judge(new, again))) is not None:
+            return unmaskable(first, _places(stopped) or where)
         if new != old:
-            again = [(rule, viewer.again()) for rule, viewer in self._viewers if rule in self._pending]
-            if (stopped := (yield from self._judge(new, again))) is not None:
-                return blocked(first, f"it cannot be redacted where it is: {_places(stopped) or where}")
             self._held.replace(new)
             self.length = len(new)
-            return None
-        return unmaskable(first, where)
+        return None
 
     def _spans(self, text: bytes) -> Generator[None, None, list[Span]]:
         found: list[Span] = []

@@ -15,10 +15,11 @@ from addons import (
     kill,
     label,
     labels,
+    redact,
 )
 
 __all__ = ["DONE", "Action", "BodyScanner", "Connection", "Finding", "Process", "Verdict", "ViewScanner", "alert",
-           "allow", "block", "kill", "label", "labels"]
+           "allow", "block", "kill", "label", "labels", "redact"]
 
 if __name__ == "__main__":
     import sys

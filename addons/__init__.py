@@ -1,9 +1,9 @@
 """The filter author's package: what a filter is, what it may say, and the filters that come with lockgate.
 
 Theory of operation.  A filter is any object with mitmproxy's hook names; its options are its dataclass fields.  It
-decides and does not enforce: a hook may return a `Verdict`, made by `allow`, `alert`, `block` or `kill`, and None means
-"no opinion".  The chain calls the filters in the order of the policy; the first that allows, blocks or kills ends it,
-and what a filter raises counts as the rule's `on_error`.
+decides and does not enforce: a hook may return a `Verdict`, made by `allow`, `alert`, `redact`, `block` or `kill`, and
+None means "no opinion".  The chain calls the filters in the order of the policy; the first that allows, blocks or kills
+ends it, and what a filter raises counts as the rule's `on_error`.
 
 Hooks: `connection(conn)` before anything is dialled; `requestheaders(flow)`, `responseheaders(flow)` and
 `websocket_message(flow)` as in mitmproxy; `requestbody(flow)` and `responsebody(flow)` return a `BodyScanner`, fresh
@@ -39,6 +39,7 @@ from addons.verdict import (
     label,
     labels,
     masked,
+    redact,
 )
 
 __all__ = [
@@ -58,4 +59,5 @@ __all__ = [
     "label",
     "labels",
     "masked",
+    "redact",
 ]

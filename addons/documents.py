@@ -152,6 +152,8 @@ class Documents(LeakFilter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.redacts:
+            raise ValueError("action: documents are not redacted, choose block")
         if not 0 < self.overlap <= 1:
             raise ValueError(f"overlap: {self.overlap} is not between 0 and 1")
         if self.run < (fewest := 2 * (SHINGLE + WINDOW)):

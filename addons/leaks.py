@@ -24,7 +24,9 @@ MOST: Final = 100
 #: Values remembered of a message, to know them again in its other views.
 MOST_VALUES: Final = 4096
 #: What the `action` field of a leak filter may say.
-ACTIONS: Final = (Action.ALERT, Action.BLOCK, Action.KILL)
+ACTIONS: Final = (Action.ALERT, Action.BLOCK, Action.KILL, Action.REDACT)
+#: Findings weighed at once where each is to be masked: no more than a verdict has room for.
+BATCH: Final = 50
 #: What `unscannable` may say.
 UNSCANNABLE: Final = (Action.BLOCK, Action.ALERT, Action.ALLOW)
 
@@ -80,10 +82,10 @@ class Finder:
 class LeakFilter:
     """The hooks, and the options that all leak filters have; one derives from this and gives `scanner` and `weigh`.
 
-    `action` is what a finding leads to: alert, block or kill.  `responses` has answers and the server's messages
-    searched as well.  What is in a message and cannot be read (encrypted, damaged, nested too deep) leads to
-    `unscannable`: block, alert or allow; an answer is never blocked for that, nor a piece of a larger upload
-    for what is missing of it.  `credentials_headers` has Authorization and Cookie searched, `hosts_allowed`
+    `action` is what a finding leads to: alert, block, kill or redact (mask it and go on).  `responses` has answers and
+    the server's messages searched as well.  What is in a message and cannot be read (encrypted, damaged, nested too
+    deep) leads to `unscannable`: block, alert or allow; an answer is never blocked for that, nor a piece of a larger
+    upload for what is missing of it.  `credentials_headers` has Authorization and Cookie searched, `hosts_allowed`
     are hosts, with their sub-domains, that may have it all.
     """
 
@@ -96,6 +98,10 @@ class LeakFilter:
     def __post_init__(self) -> None:
         self._action = action(self.action)
         _one_of("unscannable", self.unscannable, UNSCANNABLE)
+
+    @property
+    def redacts(self) -> bool:
+        return self.action == Action.REDACT
 
     # -- what a leak filter says
 
@@ -152,6 +158,7 @@ class Found:
 
     def __init__(self, scanner: Callable[[str], Finds]) -> None:
         self._scanner = scanner
+        self.repeated: list[Finding] = []           # of what was due last, what is known from another view
         self._waiting: list[tuple[int, Finding, Counter[object]]] = []     # place in the body, its view's values
         self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
 
@@ -170,12 +177,16 @@ class Found:
 
         Of the views that a value is in, the innermost tells best where it is; it is the last to know.
         """
+        self.repeated = []
         if not self._waiting:
             return []
         due = [each for each in self._waiting if each[0] < place]
         self._waiting = [each for each in self._waiting if each[0] >= place]
         due.sort(key=lambda each: (-each[1].where.count(" > "), each[0]))
-        return [finding for _, finding, values in due if self._is_new(finding, values)]
+        new: list[Finding] = []
+        for _, finding, values in due:
+            (new if self._is_new(finding, values) else self.repeated).append(finding)
+        return new
 
     def _is_new(self, finding: Finding, here: Counter[object]) -> bool:
         value = (finding.rule, finding.mark or (finding.sample, finding.end - finding.start))
@@ -196,6 +207,8 @@ class Message(Found):
         self._leaks, self._host, self._unreadable, self._piece = leaks, host, unreadable, piece
         self._found: list[Finding] = []
         self._told: set[str] = set()
+        self._masked: set[str] = set()          # rules whose findings are to be masked
+        self._reason = ""
 
     def unscannable(self, view: View, reason: str) -> Verdict | None:
         if self._unreadable is Action.ALLOW or (reason in self._told and self._unreadable is Action.ALERT):
@@ -210,12 +223,42 @@ class Message(Found):
 
     def leaving(self, place: int) -> Verdict | None:
         """So many bytes of the body are about to leave: weigh what was found in these."""
-        if not (new := self.due(place)):
-            return None
+        new = self.due(place)
+        if self.redacts:
+            return self._all(new)
+        return self._weigh(new) if new else None
+
+    @property
+    def redacts(self) -> bool:
+        return self._leaks.redacts
+
+    def finder(self) -> Finds:
+        return self._leaks.scanner()
+
+    def again(self) -> "Message":
+        return Message(self._leaks, self._host, self._unreadable)
+
+    def _all(self, new: list[Finding]) -> Verdict | None:
+        """More than one verdict has room for, and in every view: each has to be masked where it is."""
+        verdicts = [self._weigh(new[at : at + BATCH]) for at in range(0, len(new), BATCH)]
+        said = [each for each in verdicts if each is not None]
+        masks = [each for each in said if each.action is Action.REDACT]
+        for each in masks:
+            self._reason = each.reason
+            self._masked.update(finding.rule for finding in each.findings)
+        again = [finding for finding in self.repeated if finding.rule in self._masked]
+        if not masks and not again:
+            return said[-1] if said else None
+        return Verdict(Action.REDACT, self._reason, (*again, *(f for each in masks for f in each.findings)))
+
+    def _weigh(self, new: list[Finding]) -> Verdict | None:
         enough = len(self._found) >= MOST
         verdict = self._leaks.weigh(self._found + new, self._host)
         self._found.extend(new)
         del self._found[:-MOST]
+        if verdict is not None and verdict.action is Action.REDACT:     # what was let pass has left
+            findings = tuple(each for each in verdict.findings if each in new)
+            verdict = replace(verdict, findings=findings) if findings else None
         return None if enough and verdict and verdict.action is Action.ALERT else verdict
 
 

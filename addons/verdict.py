@@ -20,10 +20,11 @@ SAMPLE: Final = 4
 
 
 class Action(enum.StrEnum):
-    """What the chain shall do; `ALERT` alone lets the chain go on."""
+    """What the chain shall do; `ALERT` and `REDACT` let the chain go on."""
 
     ALLOW = "allow"
     ALERT = "alert"
+    REDACT = "redact"
     BLOCK = "block"
     KILL = "kill"
 
@@ -65,6 +66,15 @@ def alert(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
     return Verdict(Action.ALERT, reason, findings)
 
 
+def redact(reason: str, findings: tuple[Finding, ...]) -> Verdict:
+    """Mask these values before they leave, and go on; where that cannot be done it is a block.
+
+    Findings in the body itself (`body`), known before they leave, are masked as it streams.  Others need a view
+    scanner that has `spans` (see `ViewScanner`).
+    """
+    return Verdict(Action.REDACT, reason, findings)
+
+
 def block(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
     """Refuse it with an answer that gives the reason."""
     return Verdict(Action.BLOCK, reason, findings)
@@ -86,6 +96,9 @@ class ViewScanner(Protocol):
     It may also have `unscannable(view, reason) -> Verdict | None`, told of each view that cannot be read, or not to its
     end; without it, that is a failure and the rule's `on_error` speaks.  And `leaving(place) -> Verdict | None`: all
     views of so many bytes of the body have been heard, and they are about to leave.
+
+    One that may redact says so with `redacts = True`, and has `finder()`, whose `feed(data)` returns the findings in a
+    text by itself, b"" being its end; and `again()`, a fresh one for the same message.
     """
 
     def opened(self, view: "View") -> BodyScanner | None:

@@ -8,11 +8,12 @@ what it has to wait for.  `feed` runs it for a `SLICE` of time.  If that does no
 be awaited before anything else is fed; it lets others have their turn between slices.
 """
 
+import contextlib
 import inspect
 import math
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from addons.decode import Unscannable, decoder
 from addons.verdict import DONE, Action, BodyScanner
@@ -21,7 +22,9 @@ from proxy.chain import Decision, Rule, stepwise
 from proxy.deadline import Missed, limited
 from proxy.hearing import Ears, Stopped, Viewers, failure
 from proxy.holding import Held
-from proxy.turns import Turns
+from proxy.redacting import Redaction
+from proxy.redacting import Work as Judging
+from proxy.slices import SLICE, Sliced, Work
 
 #: Decoded bytes held back while scanners are listening.  A rule must have seen enough of a value to name it within
 #: HOLD - 4 bytes of its start; then at most the value's first 4 characters have left.
@@ -30,9 +33,6 @@ HOLD: Final = 4096
 #: What can only be read as a whole is bounded by who reads it, and by this.
 MAX_HELD: Final = 256 * 1024
 MAX_PINNED: Final = 64 * 1024 * 1024
-#: Seconds of work on bodies until other connections have their turn.
-SLICE: Final = 0.0005
-TURNS: Final = Turns()
 #: Decoded bytes shown at once: few at first, fewer of what takes long to read (a bomb), but never less than GRAIN.
 PIECE: Final = 16 * 1024
 FIRST: Final = 512
@@ -45,23 +45,23 @@ FREE: Final = 3.0
 PACE: Final = 2 * 1024 * 1024
 
 type Scanners = list[tuple[Rule, BodyScanner]]
-#: Runs until it yields what must be awaited (it is sent the result), or None where it may stop for a while.
-type Work = Generator[Awaitable[object] | None, Any, None]
 
 
-class Body:
+class Body(Sliced):
     """`feed` raw chunks, then `end`; both return what may leave now, and the decision that stops the body, if any.
 
     If `waits` is true then, await `settle` and take the rest from `result`.  Alerts go to `note`.  After a decision
     that stops it nothing more may be fed.  `boundary` says after each piece whether a message of a stream has ended;
     then its scanners are told so and `renew` gives those of the next.  `declared` is the content type for the views,
-    `order` all the rules: one that allows silences those behind it.
+    `order` all the rules: one that allows silences those behind it.  `whole` and `refuses` are of `Redaction`, which
+    may mask what leaves: if its length is another then, `length` says which.
     """
 
     def __init__(self, scanners: Scanners, coding: str, note: Callable[[Decision], bool],
                  boundary: Callable[[bytes], bool] | None = None, renew: Callable[[], Scanners] = list, *,
                  viewers: Viewers | None = None, declared: str = "", name: str = "body", file: str = "",
-                 order: Sequence[Rule] = ()) -> None:
+                 order: Sequence[Rule] = (), whole: int = 0, refuses: str = "") -> None:
+        super().__init__()
         self._scanners = scanners
         self._decoder = decoder(coding)
         self._note = note
@@ -73,14 +73,15 @@ class Body:
         self._decoded = 0
         self._spent = 0.0                                   # seconds of processor time
         self._grain = FIRST if viewers else PIECE
-        self._stopped: Decision | None = None
         self._ears = Ears(viewers or [], self._said)
         self._plant: Callable[[], Tree] = lambda: Tree(self._ears, name, declared, file)
         self._tree = self._plant() if viewers else None
-        self._work: Work | None = None
-        self._wait: Awaitable[object] | None = None
         self._hold = HOLD
-        self._before = 0                                    # decoded bytes that earlier trees have had
+        self._before = self._since = 0          # decoded bytes that earlier trees, and scanners, have had
+        self._again: Callable[[Viewers, str | None], Body] = lambda viewers, other: Body(
+            [], coding, lambda each: each.action is not Action.ALERT, viewers=viewers, name=name, file=file,
+            declared=declared if other is None else other, refuses="it is masked already")
+        self._redaction = Redaction(self._held, viewers or [], coding, declared, name, whole, refuses, self._judge)
 
     @property
     def done(self) -> bool:
@@ -92,8 +93,8 @@ class Body:
         return self._held.size
 
     @property
-    def waits(self) -> bool:    # there is something left to be done, or awaited
-        return self._work is not None
+    def length(self) -> int | None:     # that of all the body, if it has changed
+        return self._redaction.length
 
     def feed(self, raw: bytes) -> tuple[list[bytes], Decision | None]:
         if self.done and not self.held:
@@ -103,21 +104,6 @@ class Body:
     def end(self) -> tuple[list[bytes], Decision | None]:
         return self._begin(self._finish())
 
-    async def settle(self) -> None:
-        """Do what is left of the work; let others have their turn on the way."""
-        while self._work is not None:
-            wait, self._wait = self._wait, None
-            if wait is None:
-                await TURNS.wait()
-                self._go(None)
-            else:
-                self._go(await wait)
-
-    def result(self) -> tuple[list[bytes], Decision | None]:
-        """What may leave after `settle`, and the decision, if there is one."""
-        ready = not self._stopped and self._work is None
-        return self._held.release(self._clear()) if ready else [], self._stopped
-
     async def show(self, raw: bytes | None) -> tuple[list[bytes], Decision | None]:
         """`feed`, or `end` for None, where nobody has to wait for anything else."""
         result = self.end() if raw is None else self.feed(raw)
@@ -126,28 +112,12 @@ class Body:
             result = self.result()
         return result
 
-    def _begin(self, work: Work) -> tuple[list[bytes], Decision | None]:
-        self._work = work
-        if not TURNS.taken:
-            self._go(None)
-        return self.result()
-
-    def _go(self, reply: object) -> None:
-        """Work until it is done, has to wait, or has had its slice."""
-        work, until = self._work, time.perf_counter() + SLICE
-        assert work is not None
-        try:
-            while True:
-                self._wait = work.send(reply)
-                if self._wait is not None or time.perf_counter() >= until:
-                    return
-                reply = None
-        except (StopIteration, Stopped):
-            self._work = None
-
     def _take(self, raw: bytes) -> Work:
         """Show what these bytes decode to."""
         ended = False
+        if early := self._held.exact and not self.done:         # so that it can be masked
+            self._held.add(raw, self._decoded + len(raw))
+            self._redaction.begins(raw)
         if not self.done:
             try:
                 for piece in self._decoder.feed(raw):
@@ -157,14 +127,16 @@ class Body:
                     yield from self._next_message()
             except Unscannable as error:
                 yield from self._unscannable(str(error))
-        self._held.add(raw, self._decoded)
+        if not early:
+            self._held.add(raw, self._decoded)
         self._hold = 0 if ended or self.done else HOLD      # also of views: a decoder may keep some of what it took
         self._bound()
+        self._stop((yield from self._redaction.mend()))
 
     def _next_message(self) -> Work:
         """One of a stream has ended: so have its scanners, and its views, unless a reader of the tree sees to that."""
         yield from self._scan(b"")
-        self._scanners = [each for each in self._renew() if each[0] not in self._muted]
+        self._since, self._scanners = self._decoded, [each for each in self._renew() if each[0] not in self._muted]
         if self._tree is not None and not self._tree.known(self._tree.root):
             yield from self._read(None)
             self._tree, self._before = self._tree and self._plant(), self._decoded
@@ -178,7 +150,16 @@ class Body:
                 yield from self._read(None)
             except Unscannable as error:
                 yield from self._unscannable(str(error))
+        self._stop((yield from self._redaction.finish()))
         self._hold, self._tree = 0, None
+
+    def _judge(self, raw: bytes, viewers: Viewers, declared: str | None = None) -> Judging:
+        """Judge what is to take the place of this; return what stops it."""
+        body = self._again(viewers, declared)
+        with contextlib.suppress(Stopped):
+            yield from body._take(raw)
+            yield from body._finish()
+        return body._stopped
 
     def _show(self, piece: bytes) -> Work:
         at = 0
@@ -203,7 +184,7 @@ class Body:
             if result is DONE:
                 self._scanners.remove((rule, scanner))
             elif result is not None:
-                self._said(rule, result)
+                self._said(rule, result, self._since)
 
     def _read(self, part: bytes | None) -> Work:
         """Show a part to the tree, or the end of the body; what its listeners and readers wait for is awaited."""
@@ -263,13 +244,19 @@ class Body:
             self._ears.unscannable(tree.root, reason)
         return not reason
 
-    def _said(self, rule: Rule, result: object) -> None:
-        decision = rule.verdict(result)
-        if decision is None or not self._note(decision):
-            return
-        if decision.action is not Action.ALLOW:
+    def _stop(self, decision: Decision | None) -> None:
+        if decision is not None and self._note(decision):
             self._stopped = decision
             raise Stopped
+
+    def _said(self, rule: Rule, result: object, base: int | None = None) -> None:
+        if (decision := rule.verdict(result)) is not None and decision.action is Action.REDACT:
+            decision = self._redaction.take(rule, decision, self._before if base is None else base)
+        if decision is None or decision.action is not Action.ALLOW:
+            self._stop(decision)
+            return
+        if not self._note(decision):
+            return
         self._muted = frozenset(self._order[self._order.index(rule) :])     # no later filter has a say
         self._scanners = [each for each in self._scanners if each[0] not in self._muted]
         self._ears.mute(self._muted)
@@ -285,16 +272,29 @@ class Body:
             self._ears.unscannable(self._tree.root, reason)
         self._scanners, self._tree = [], None
 
+    def _released(self) -> list[bytes]:
+        return self._held.release(self._clear())
+
     def _clear(self) -> int:
         """Decoded bytes that may leave."""
+        return 0 if self._redaction.collecting and not (self.done and not self._redaction.pending) else self._told()
+
+    def _told(self) -> int:
+        """Decoded bytes of which all is said."""
         clear = self._decoded - self._hold
-        return clear if self._tree is None else min(clear, self._before + self._tree.clear)
+        return clear if self._tree is None else min(clear, self._before + self._ready(self._tree))
+
+    def _ready(self, tree: Tree) -> int:
+        """The same of a tree, short of what is kept for those who redact."""
+        clear = tree.clear
+        return clear if clear >= tree.root.offset or tree.known(tree.root) else max(0, clear - self._redaction.more)
 
     def _bound(self) -> None:
         """What is held back must not grow for ever; what is not gets its last word."""
+        self._stop(self._redaction.outgrown())
         if (tree := self._tree) is None:
             return
         limit = MAX_PINNED if tree.pinned else MAX_HELD
-        if self.held > limit and self._held.older(self._clear()) > limit:
+        if self.held > limit and self._held.older(self._told()) > limit:
             self._complain(tree, f"more than {limit >> 10} KiB of it would have to be held back")
-        self._ears.leaving(tree.clear)
+        self._ears.leaving(self._ready(tree))

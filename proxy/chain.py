@@ -9,7 +9,7 @@ import inspect
 import time
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mitmproxy import flow as mitmflow
@@ -25,6 +25,7 @@ from proxy.registry import HOOKS, Loaded
 #: at once, so that one hung filter does not cost every other connection its deadline again and again.
 PATIENCE = 3
 REST = 5.0
+MOST_REDACTED = 100     # findings in one event
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Decision:
     findings: tuple[Finding, ...] = ()
     failed: bool = False
     monitored: Action | None = None     # in `mode: monitor`, what it would have done
+    redacted: bool = False              # what was to be masked has been
     answered: bool = False              # a stock addon has put its own response into the flow
 
 
@@ -141,11 +143,22 @@ class Exchange:
         """Keep a decision; return whether it is final."""
         if decision is None:
             return False
-        if decision.action is Action.ALERT:
+        if decision.action is Action.REDACT and not decision.redacted:     # nobody could: it must not be a way round
+            decision = replace(decision, action=Action.BLOCK, reason=f"{decision.reason}; it cannot be redacted here")
+        if decision.action is Action.ALERT or (decision.redacted and not self._adds(decision)):
             self.alerts.append(decision)
+        if decision.action is Action.ALERT or decision.redacted:
             return False
         self.decision = decision
         return True
+
+    def _adds(self, new: Decision) -> bool:
+        """Add to what the rule has redacted before, if it has: one event tells of it all."""
+        for i, old in enumerate(self.alerts):
+            if old.rule == new.rule and old.redacted:
+                self.alerts[i] = replace(old, findings=(old.findings + new.findings)[:MOST_REDACTED])
+                return True
+        return False
 
     @property
     def stopped(self) -> bool:
@@ -188,14 +201,23 @@ class Exchange:
             result = rule.guarded(rule.hooks[hook], self.flow)
             if result is not None and inspect.isawaitable(result):
                 return self._go_on(hook, rules, rule, before, result)
-            if self.note(rule.verdict(result)) or self._acted(rule, before):
+            if self.note(self._heard(hook, rule, rule.verdict(result))) or self._acted(rule, before):
                 break
         return None
+
+    def _heard(self, hook: str, rule: Rule, decision: Decision | None) -> Decision | None:
+        """What is to be masked in a head is masked at once; nothing else can be, here."""
+        from proxy.redacting import head  # it imports this
+
+        if decision is None or decision.action is not Action.REDACT or hook != "requestheaders":
+            return decision
+        return head(self.flow.request, decision, rule, lambda: rule.guarded(rule.hooks[hook], self.flow))
 
     async def _go_on(self, hook: str, rules: Iterator[Rule], rule: Rule, before: http.Response | None,
                      result: Awaitable[object]) -> None:
         """Wait for this rule's answer, then ask the others."""
-        decided = self.note(rule.verdict(await rule.awaited(result))) or self._acted(rule, before)
+        decision = self._heard(hook, rule, rule.verdict(await rule.awaited(result)))
+        decided = self.note(decision) or self._acted(rule, before)
         if not decided and (waiting := self._ask(hook, rules)) is not None:
             await waiting
 
@@ -272,6 +294,7 @@ class Chain:
             if decision is None:
                 continue
             if decision.action is not Action.ALERT:
-                return decision, alerts
+                final = decision.action is not Action.REDACT    # of which there is nothing to be masked
+                return decision if final else replace(decision, action=Action.BLOCK), alerts
             alerts.append(decision)
         return None, alerts

@@ -26,7 +26,7 @@ from addons.verdict import SAMPLE, Action, Finding
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U: it will be read out over the telephone
 COLUMNS = ("at", "type", "host", "app", "verdict", "filter", "incident")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-ALERTS = frozenset({"alert", "block", "kill"})
+ALERTS = frozenset({"alert", "redact", "block", "kill"})
 #: Characters kept of what a client may make as long as it likes.
 MAX_URL, MAX_AGENT, MAX_COMMAND = 4096, 512, 1024
 UNMASKED_ARGUMENT = re.compile(r"[a-z][a-z-]{0,15}|(\.{0,2}/|~)[^\s=]*")  # a word, a path
@@ -38,7 +38,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was decided: `verdict` is inspect, bypass, allow, alert, block or kill; `filter` the id of the rule.
+    """What was decided: `verdict` is inspect, bypass, allow, alert, redact, block or kill; `filter` the id of the rule.
 
     `monitored` is what a rule in `mode: monitor` would have done; `failed` says that its `on_error` spoke.
     """
@@ -271,7 +271,7 @@ def _event(kind: Literal["tls", "tcp", "http"], conn: Connection, outcome: Outco
         event["labels"] = labels
     if outcome.verdict in ALERTS:
         event["alert"] = {
-            "action": "allowed" if outcome.verdict == Action.ALERT else "blocked",
+            "action": "allowed" if outcome.verdict in (Action.ALERT, Action.REDACT) else "blocked",
             "signature": outcome.filter,
             "category": outcome.findings[0].kind if outcome.findings else "policy",
         }

@@ -244,8 +244,12 @@ async def websocket_message(session: Session, flow: http.HTTPFlow) -> None:
     transfer = session.of(flow)
     await transfer.exchange.ask("websocket_message")
     message = flow.websocket.messages[-1]
-    if (body := transfer.message(from_client=message.from_client)) and not (await body.show(message.content))[1]:
-        await body.show(None)
+    if body := transfer.message(from_client=message.from_client):
+        chunks, stop = await body.show(message.content)
+        if stop is None:
+            chunks += (await body.show(None))[0]
+            if (content := b"".join(chunks)) != message.content and not transfer.exchange.stopped:
+                message.content = content       # what was to be masked is
     if transfer.exchange.stopped:
         message.drop()
     if message.from_client:

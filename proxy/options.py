@@ -176,7 +176,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "only_app": (("--app",), {"metavar": "TEXT", "help": "of this program: path or file name"}),
     "only_tree": (("--tree",), {"metavar": "TEXT", "help": "of this program and what it started: path or file name"}),
     "by_user": (("--user",), {"metavar": "USER", "help": "of this user, or uid"}),
-    "verdict": (("--verdict",), {"choices": ("pass", "allow", "alert", "block", "kill", "bypass"),
+    "verdict": (("--verdict",), {"choices": ("pass", "allow", "alert", "redact", "block", "kill", "bypass"),
                                  "help": "with this verdict"}),
     "filter": (("--filter",), {"metavar": "ID", "help": "decided by this filter"}),
     "incident": (("--incident",), {"metavar": "ID", "help": "the one that a block page names"}),

@@ -94,7 +94,8 @@ class Records:
         session.transfers.pop(flow.id, None)
         outcomes = [_outcome(alert, incident()) for alert in exchange.alerts]
         outcomes.append(_final(transfer, error))
-        findings = [finding for outcome in outcomes for finding in outcome.findings]
+        # What was redacted is not in the URL any more.
+        findings = [finding for outcome in outcomes if outcome.verdict != Action.REDACT for finding in outcome.findings]
         part = http_part(flow.request, flow.response, transfer.host or flow.request.pretty_host, findings,
                          sent=transfer.sent, received=transfer.received)
         version, connection = flow.client_conn.tls_version or "", _connection(session, transfer)

@@ -11,6 +11,7 @@ from OpenSSL import SSL
 from addons.connection import Connection
 from addons.decode import Unscannable
 from addons.verdict import Action
+from proxy import redacting
 from proxy.admission import Admission
 from proxy.body import Body
 from proxy.boundaries import message_boundary
@@ -65,6 +66,7 @@ class Transfer:
     download: Body | None = None
     buffer_request: int = 0             # bytes to collect for filters that want the whole request; 0: stream
     buffer_response: int = 0
+    collected: int = 0                  # bytes of a request body collected for filters
     refusal: tuple[int, str] | None = None      # an answer of the proxy itself: status and reason
     rewrite: Callable[[http.Response], None] | None = None      # what has to change the whole response; ValueError
     sent: int = 0
@@ -96,7 +98,8 @@ class Transfer:
         try:
             return Body(scanners, headers.get("content-encoding", ""), exchange.note, message_boundary(kind),
                         renew=lambda: exchange.scanners(hook), viewers=viewers, declared=kind, file=file,
-                        order=exchange.rules)
+                        order=exchange.rules, whole=redacting.whole(headers, viewers),
+                        refuses=redacting.signed(headers))
         except Unscannable as error:
             refused(scanners, viewers, root(kind), str(error), exchange.note)
             return None
@@ -107,7 +110,8 @@ class Transfer:
         viewers = exchange.viewers("requestviews" if from_client else "responseviews")
         if not viewers or exchange.stopped:
             return None
-        return Body([], "", exchange.note, viewers=viewers, name="message", order=exchange.rules)
+        return Body([], "", exchange.note, viewers=viewers, name="message", order=exchange.rules,
+                    whole=redacting.whole(http.Headers(), viewers))
 
     def overflow(self, hook: str) -> bool:
         """A message outgrew what its filters may buffer; return whether one's `on_error` stops it.

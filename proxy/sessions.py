@@ -54,7 +54,7 @@ class Entry:
 
     def note(self, verdict: str, host: str = "", labels: Iterable[str] = ()) -> None:
         """Something was decided on it; a verdict that says less than an earlier one does not count."""
-        verdict = verdict if verdict in RANK else "inspect"
+        verdict = verdict if verdict in RANK else "alert" if verdict == "redact" else "inspect"
         self.verdict = max(self.verdict, verdict, key=RANK.index)
         self.host = host or self.host
         for label in labels:

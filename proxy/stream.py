@@ -8,6 +8,7 @@ request cancelled, the client gets the real answer.
 One of the files that know mitmproxy's internals (see `engine.py`).
 """
 
+from mitmproxy import http
 from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy.layers.http import (
     RequestData,
@@ -76,6 +77,7 @@ class Stream(RefusingStream):
             if stop:
                 yield from self.refuse()
                 return
+            _measured(self.flow.request, body)
         if (chunks or ended) and not (yield from self._send_head()):
             return
         for chunk in chunks:
@@ -96,29 +98,38 @@ class Stream(RefusingStream):
                 yield from self._collect_request(event)
             case RequestEndOfMessage():
                 self.request_ended = True
-                if transfer.upload is not None and (yield from shown(transfer.upload, None))[1]:
-                    yield from self.refuse()
-                    return
+                if (body := transfer.upload) is not None:
+                    chunks, stop = yield from shown(body, None)
+                    if stop:
+                        yield from self.refuse()
+                        return
+                    self.request_body_buf += b"".join(chunks)
+                    _measured(self.flow.request, body)
                 transfer.sent = len(self.request_body_buf)
                 yield from self._await_answer()
                 yield from super().state_consume_request_body(event)
 
     def _collect_request(self, event: RequestData) -> Commands:
         transfer = self.transfer
-        if not self.request_body_buf:
+        if not transfer.collected:
             transfer.open_upload()
-        if transfer.stopped or (transfer.upload is not None and (yield from shown(transfer.upload, event.data))[1]):
+        transfer.collected += len(event.data)
+        chunks, stop = [event.data], transfer.stopped
+        if transfer.upload is not None and not stop:
+            chunks, decision = yield from shown(transfer.upload, event.data)
+            stop = decision is not None
+        if stop:
             yield from self.refuse()
             return
-        self.request_body_buf += event.data
-        if len(self.request_body_buf) <= transfer.buffer_request:
+        self.request_body_buf += b"".join(chunks)
+        if transfer.collected <= transfer.buffer_request:
             return
         if transfer.overflow("request"):
             yield from self.refuse()
             return
-        data = _released(self.request_body_buf, transfer.upload)
+        data = _taken(self.request_body_buf)
         self.client_state = self.state_stream_request_body
-        if (yield from self._send_head()):
+        if data and (yield from self._send_head()):
             transfer.sent += len(data)
             yield SendHttp(RequestData(self.stream_id, data), self.context.server)
 
@@ -175,6 +186,7 @@ class Stream(RefusingStream):
             if stop:
                 yield from (self.cut(stop.reason) if self.head_given else self.refuse())
                 return
+            _measured(self.flow.response, body)
         if chunks or ended:
             yield from self._give_head()
         for chunk in chunks:
@@ -189,28 +201,36 @@ class Stream(RefusingStream):
             yield from self._collect_response(event)
             return
         if isinstance(event, ResponseEndOfMessage):
-            if transfer.download is not None and (yield from shown(transfer.download, None))[1]:
-                yield from self.refuse()
-                return
+            if (body := transfer.download) is not None:
+                chunks, stop = yield from shown(body, None)
+                if stop:
+                    yield from self.refuse()
+                    return
+                self.response_body_buf += b"".join(chunks)
+                _measured(self.flow.response, body)
             self._frame()
         yield from super().state_consume_response_body(event)
 
     def _collect_response(self, event: ResponseData) -> Commands:
         transfer = self.transfer
         transfer.received += len(event.data)
-        if transfer.download is not None and (yield from shown(transfer.download, event.data))[1]:
-            yield from self.refuse()
-            return
-        self.response_body_buf += event.data
-        if len(self.response_body_buf) <= transfer.buffer_response:
+        chunks = [event.data]
+        if transfer.download is not None:
+            chunks, stop = yield from shown(transfer.download, event.data)
+            if stop:
+                yield from self.refuse()
+                return
+        self.response_body_buf += b"".join(chunks)
+        if transfer.received <= transfer.buffer_response:
             return
         if transfer.overflow("response"):
             yield from self.refuse()
             return
-        data = _released(self.response_body_buf, transfer.download)
+        data = _taken(self.response_body_buf)
         yield from self.start_response_stream()
-        yield from self._give_head()
-        yield SendHttp(ResponseData(self.stream_id, data), self.context.client)
+        if data:
+            yield from self._give_head()
+            yield SendHttp(ResponseData(self.stream_id, data), self.context.client)
 
     def send_response(self, already_streamed: bool = False) -> Commands:
         """mitmproxy keeps the end of an early answer back until the request has ended, too."""
@@ -236,9 +256,14 @@ def shown(body: Body, data: bytes | None) -> layer.CommandGenerator[tuple[list[b
     return result
 
 
-def _released(buffer: ReceiveBuffer, body: Body | None) -> bytes:
-    """What was collected and may leave now; the last of it stays with the body's scanners."""
+def _taken(buffer: ReceiveBuffer) -> bytes:
+    """What was collected and may leave; the last of it is still with the body's scanners."""
     data = bytes(buffer)
     buffer.clear()
-    return data[: len(data) - body.held] if body is not None else data
+    return data
 
+
+def _measured(message: http.Message | None, body: Body) -> None:
+    """A body that was put together again may have another length than was announced."""
+    if body.length is not None and message is not None and "content-length" in message.headers:
+        message.headers["content-length"] = str(body.length)

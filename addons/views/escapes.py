@@ -160,6 +160,11 @@ def maybe_form(text: bytes) -> bool:
     return _PLUS in text or maybe_escapes(text)
 
 
+def meant(written: bytes) -> bytes:
+    """Return what something that is written otherwise stands for."""
+    return _VALUES[written]
+
+
 class Escapes(Unwriter):
     """Undoes escapes."""
 

@@ -161,7 +161,7 @@ def test_failing_scanner_blocks(failing):
 def test_memory_is_bounded():
     body = Body([(rule(), lambda _: None)], "", lambda _: True)
     for _ in range(100):
-        body.feed(b"z" * 65536)
+        asyncio.run(body.show(b"z" * 65536))
         assert body.held == HOLD
 
 

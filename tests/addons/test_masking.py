@@ -1,0 +1,48 @@
+"""Masks: of one length with what they hide, and of a form that keeps the text around them whole."""
+
+import pytest
+
+from addons.masking import filled, in_text
+
+VALUE = b"top-secret-value"
+
+
+def masked(text):
+    def find(data):
+        yield
+        at = data.find(VALUE)
+        return [(at, at + len(VALUE))] if at >= 0 else []
+
+    work = in_text(text, find)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return done.value
+
+
+@pytest.mark.parametrize(("value", "before", "after", "expected"), [
+    pytest.param(b"abc", b"", b"", b"***", id="letters"),
+    pytest.param(b"4111", b":", b",", b"1000", id="a number by itself"),
+    pytest.param(b"4111", b'"', b'"', b"****", id="in a string"),
+    pytest.param(b'a\\"b', b'"', b'"', b"****", id="an escaped quotation mark"),
+    pytest.param(b'a", "b', b'"', b'"', b'*"**"*', id="a quotation mark"),
+    pytest.param(b"a\r\nb", b"", b"", b"*\r\n*", id="a line break"),
+])
+def test_filled(value, before, after, expected):
+    assert filled(value, before, after) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    pytest.param(b"x top-secret-value y", b"x **************** y", id="as it is"),
+    pytest.param(b"x top\\u002dsecret-value y", b"x ********************* y", id="JSON"),
+    pytest.param(b"x top%2Dsecret%2Dvalue y", b"x ******************** y", id="percent"),
+    pytest.param(b"x top%252Dsecret-value y", b"x ******************** y", id="percent twice"),
+    pytest.param(b"x top&#45;secret-value y", b"x ******************** y", id="entity"),
+    pytest.param(b"<b>top-</b><i>secret-value</i>", b"<b>****</b><i>************</i>", id="over tags"),
+    pytest.param(b"x top-sec=\r\nret-value y", b"x *******=\r\n********* y", id="quoted-printable"),
+    pytest.param("x top-secret-value y".encode("utf-16-be"), "x **************** y".encode("utf-16-be"), id="UTF-16"),
+    pytest.param(b"nothing", b"nothing", id="clean"),
+])
+def test_in_text(text, expected):
+    assert masked(text) == expected

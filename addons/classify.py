@@ -38,7 +38,7 @@ class Http:
     `protocol:` http/1.1, http/2, websocket, grpc, sse, graphql, doh, mqtt; `direction:` upload or download; `kind:`
     api, page, download, upload or stream; `content:` what the first bytes of a body are, with `mismatch` where the
     declared type says otherwise; `app:` and `category:` by host and path, else by the client; `op:` what is done;
-    `llm:` whose model is asked.  docs/filters.md says which are known when.
+    `llm:` whose model is asked.  docs/built-in-filters.md says which are known when.
 
     `catalogue` names files that add applications to the built-in ones, or replace them.
     """

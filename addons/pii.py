@@ -105,7 +105,7 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
             if plain == "all" or country == plain or (plain == "eu" and country in EU)
         } - (set() if name.startswith("-") else optional)  # fmt: skip
         if not meant:
-            raise ValueError(f"kinds: {plain!r} is no kind, country or group; see docs/filters.md")
+            raise ValueError(f"kinds: {plain!r} is no kind, country or group; see docs/built-in-filters.md")
         wanted = wanted - meant if name.startswith("-") else wanted | meant
     if not wanted:
         raise ValueError("kinds: none is left")

@@ -1,8 +1,9 @@
 """Applications and their categories: the catalogue, ours and the user's, and what a request or connection is by it.
 
-Theory of operation.  A catalogue is a YAML list of entries; see docs/built-in-filters.md for the fields.  An entry is found by
-the longest suffix of the host, its paths by the longest prefix below that host; where no host is known, by the client:
-its User-Agent, else the fingerprint of its ClientHello (JA4).  Catalogues are read in order; a later one's host wins.
+Theory of operation.  A catalogue is a YAML list of entries; see docs/built-in-filters.md for the fields.  An entry is
+found by the longest suffix of the host, its paths by the longest prefix below that host; where no host is known, by the
+client: its User-Agent, else the fingerprint of its ClientHello (JA4).  Catalogues are read in order; a later one's host
+wins.
 """
 
 import re

@@ -14,7 +14,8 @@ from tests.live.names import Names, ech_config, https_record, within
 pytestmark = pytest.mark.live
 
 #: An application's uid, and one whose QUIC is let go.
-APP, FREE = 61185, 61186
+#: Not of those from which a transient user gets one.
+APP, FREE = 51185, 51186
 PAGE = "hello from the origin"
 CHROMIUM = ("chromium --headless --no-sandbox --disable-gpu --no-first-run --user-data-dir={folder} "
             "--log-net-log={folder}/netlog.json --dump-dom https://origin.test/")

@@ -25,6 +25,8 @@ from proxy.registry import HOOKS, Loaded
 #: at once, so that one hung filter does not cost every other connection its deadline again and again.
 PATIENCE = 3
 REST = 5.0
+#: How the reason begins where a filter raised something, which follows.
+FAILED = "the filter failed"
 MOST_REDACTED = 100     # findings in one event
 
 
@@ -40,6 +42,11 @@ class Decision:
     monitored: Action | None = None     # in `mode: monitor`, what it would have done
     redacted: bool = False              # what was to be masked has been
     answered: bool = False              # a stock addon has put its own response into the flow
+
+    @property
+    def told(self) -> str:
+        """The reason, for clients: what a filter raised may name files, addresses and values."""
+        return FAILED if self.reason.startswith(FAILED) else self.reason
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +104,7 @@ class Rule:
         except Missed:
             return self.missed()
         except BaseException as error:
-            return self.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
+            return self.failure(f"{FAILED}: {type(error).__name__}: {error}"[:500])
         self.misses = 0
         return result
 
@@ -111,7 +118,7 @@ class Rule:
         except asyncio.CancelledError:      # the connection has ended, not the filter
             raise
         except BaseException as error:
-            return self.failure(f"the filter failed: {type(error).__name__}: {error}"[:500])
+            return self.failure(f"{FAILED}: {type(error).__name__}: {error}"[:500])
 
     def missed(self) -> Decision:
         self.misses += 1

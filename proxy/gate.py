@@ -228,7 +228,7 @@ def _act(transfer: Transfer, flow: http.HTTPFlow) -> None:
         if flow.killable:
             flow.kill()
         return
-    flow.response = answers.refusal(flow.request, 403, decision.reason, incident=transfer.incident,
+    flow.response = answers.refusal(flow.request, 403, decision.told, incident=transfer.incident,
                                     rule=decision.rule, host=transfer.host, manner=transfer.exchange.manner)
 
 

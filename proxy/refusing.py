@@ -160,7 +160,7 @@ class RefusingStream(HttpStream):
             yield Abort()
             return
         if self.head_given or self._manner == "reset":
-            yield from self.cut(decision.reason if decision else "refused")
+            yield from self.cut(decision.told if decision else "refused")
             return
         yield from self._leave_origin()
         self.flow.response = response = self._page()
@@ -188,7 +188,7 @@ class RefusingStream(HttpStream):
         transfer, decision = self.transfer, self.transfer.exchange.decision
         if transfer.refusal is None and decision is not None and decision.answered and self.flow.response is not None:
             return self.flow.response
-        status, reason = transfer.refusal or (403, decision.reason if decision else "refused")
+        status, reason = transfer.refusal or (403, decision.told if decision else "refused")
         rule = decision.rule if decision and not transfer.refusal else ""
         return answers.refusal(self.flow.request, status, reason, incident=transfer.incident, rule=rule,
                                host=transfer.host or "the origin", manner=self._manner)
@@ -221,7 +221,7 @@ class RefusingStream(HttpStream):
             return
         decision = self.transfer.exchange.decision
         if self.transfer.exchange.stopped and decision is not None:
-            yield from self._close_websocket(child, websocket.POLICY_VIOLATION, f"blocked: {decision.reason}")
+            yield from self._close_websocket(child, websocket.POLICY_VIOLATION, f"blocked: {decision.told}")
         elif websocket.too_big(child):
             yield from self._close_websocket(child, websocket.TOO_BIG, "the message is too large to be inspected")
 

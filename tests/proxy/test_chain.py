@@ -62,6 +62,13 @@ def test_an_allow_holds_for_later_hooks():
     assert exchange.buffering("request") == []
 
 
+def test_clients_are_not_told_what_a_filter_raised():
+    decision = ask(rule("a", ValueError("/var/lib/keys at 10.0.0.7"))).decision
+    assert decision.reason == "the filter failed: ValueError: /var/lib/keys at 10.0.0.7"
+    assert decision.told == "the filter failed"
+    assert ask(rule("a", block("ads"))).decision.told == "ads"
+
+
 def test_a_filter_that_is_always_late_rests():
     """It answers at once then, by its `on_error`, and does not cost everybody its deadline."""
     def late(_flow):

@@ -127,6 +127,7 @@ def test_broken_filter_blocks(proxy, origin, name, request_):
     assert answer.status == 403
     assert b"the filter" in answer.body
     assert b"a cat" not in origin.record
+    assert not any(word in answer.body for word in (b"division", b"Error", b"Exit")), "what it raised is not the client's"
 
 
 @pytest.mark.parametrize("name", BROKEN_LATE)

@@ -43,6 +43,9 @@ READING: Final = 1.0
 #: Ordinary texts go at 100 MB/s, those that are nothing but escapes at 6.
 FREE: Final = 3.0
 PACE: Final = 2 * 1024 * 1024
+#: And for what it unpacks to as much as 8 MiB a second take: of so many bytes, and of so many times its size.
+UNPACKED: Final = 8 * 1024 * 1024
+MOST_UNPACKED, TIMES_UNPACKED = 64 * 1024 * 1024, 32
 
 type Scanners = list[tuple[Rule, BodyScanner]]
 
@@ -197,7 +200,9 @@ class Body(Sliced):
             self._reads(tree.end)       # what cannot be read is still heard to its end
         took = time.thread_time() - began
         self._spent += took
-        if self._spent > FREE + self._decoded / PACE:
+        unpacked = min(tree.budget.spent, MOST_UNPACKED + TIMES_UNPACKED * self._decoded)
+        allowed = FREE + self._decoded / PACE + unpacked / UNPACKED
+        if self._spent > allowed:
             self._spent = -math.inf     # said once; what is left is heard as it is, which costs little
             self._complain(tree, "it takes too long to read what is inside")
         if took > SLICE:

@@ -12,7 +12,7 @@ FILTERS = (
     weaken("leaks: what cannot be read passes unsaid",
            (BODY, "            self._ears.unscannable(tree.root, reason)\n        return not reason", "            pass\n        return not reason"),
            tests=[f"{VIEWS}unscannable[answer0-what pins"]),
-    weaken("leaks: any time to read", (BODY, "if self._spent > FREE + self._decoded / PACE", "if False"),
+    weaken("leaks: any time to read", (BODY, "if self._spent > allowed", "if False"),
            tests=[f"{VIEWS}what_takes_too_long_in_all"]),
     weaken("leaks: unread uploads pass", (LEAKS, 'unscannable: str = "block"', 'unscannable: str = "allow"'),
            tests=[f"{HEARD}what_cannot_be_read"]),

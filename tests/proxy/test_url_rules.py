@@ -9,7 +9,7 @@ import pytest
 from addons.urls import Rules
 from proxy.explain import Asked
 
-CASES = Path("/work/shared/data/dlp/url_filter_match.jsonl.gz")
+CASES = Path(__file__).resolve().parents[3] / "shared/data/dlp/url_filter_match.jsonl.gz"
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the development data are not here")

@@ -17,9 +17,9 @@ def message_boundary(content_type: str) -> Callable[[bytes], bool] | None:
     if kind in LINES:
         return lambda piece: piece.endswith(b"\n")
     if kind == AWS:
-        return _AwsEvents()
+        return _Framed(4, whole=True)       # of a frame (AWS, "Event stream encoding")
     if kind.startswith("application/grpc"):
-        return _GrpcMessages()
+        return _Framed(5)       # behind the compressed flag
     return None
 
 
@@ -36,38 +36,12 @@ class _Events:
         return self._tail.endswith(self.ENDS)
 
 
-class _GrpcMessages:
-    """Follows the five-byte prefixes: a compressed flag and the length, big endian."""
+class _Framed:
+    """Follows messages that say their length in a prefix of so many bytes, the last four of which are the length, big
+    endian; `whole`: it counts the prefix as well."""
 
-    PREFIX = 5
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._left = 0
-
-    def __call__(self, piece: bytes) -> bool:
-        position = 0
-        while position < len(piece):
-            if self._left:
-                step = min(self._left, len(piece) - position)
-                self._left -= step
-                position += step
-            else:
-                step = self.PREFIX - len(self._head)
-                self._head += piece[position : position + step]
-                position += step
-                if len(self._head) == self.PREFIX:
-                    self._left = int.from_bytes(self._head[1:], "big")
-                    self._head = b""
-        return not self._left and not self._head
-
-
-class _AwsEvents:
-    """Follows the lengths of frames, which count all of a frame (AWS, "Event stream encoding")."""
-
-    LENGTH = 4
-
-    def __init__(self) -> None:
+    def __init__(self, prefix: int, *, whole: bool = False) -> None:
+        self._prefix, self._counted = prefix, prefix if whole else 0
         self._head = b""
         self._left = 0
 
@@ -78,10 +52,10 @@ class _AwsEvents:
                 step = min(self._left, len(piece) - position)
                 self._left -= step
             else:
-                step = self.LENGTH - len(self._head)
+                step = self._prefix - len(self._head)
                 self._head += piece[position : position + step]
-                if len(self._head) == self.LENGTH:
-                    self._left = max(0, int.from_bytes(self._head) - self.LENGTH)
+                if len(self._head) == self._prefix:
+                    self._left = max(0, int.from_bytes(self._head[-4:]) - self._counted)
                     self._head = b""
             position += step
         return not self._left and not self._head

@@ -20,6 +20,9 @@ import h2.connection
 import h2.events
 import h11
 
+from certs.authority import Authority
+from tests.proxy.origin import HOSTS
+
 #: Bytes that a client may send before we have said something to it: what real servers allow on HTTP/2.
 WINDOW = 1 << 20
 seen = 0
@@ -100,6 +103,7 @@ class Sink:
 
     h1: int
     h2: int
+    roots: Path     # what it is verified by
     context: ssl.SSLContext
 
     def seen(self) -> int:
@@ -110,13 +114,17 @@ class Sink:
 
 
 @contextlib.contextmanager
-def sinking(pair: Path, roots: Path) -> Iterator[Sink]:
-    """Start one with that certificate."""
-    command = [sys.executable, "-m", "tests.proxy.sink", str(pair)]
+def sinking(folder: Path) -> Iterator[Sink]:
+    """Start one, with a root of its own."""
+    authority = Authority.load_or_create(folder)
+    leaf = authority.issue(HOSTS)
+    (folder / "pair.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
+    command = [sys.executable, "-m", "tests.proxy.sink", str(folder / "pair.pem")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            yield Sink(*json.loads(process.stdout.readline()), ssl.create_default_context(cafile=str(roots)))
+            ports, roots = json.loads(process.stdout.readline()), authority.pem_path
+            yield Sink(*ports, roots, ssl.create_default_context(cafile=str(roots)))
         finally:
             process.kill()
 

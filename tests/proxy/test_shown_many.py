@@ -9,10 +9,8 @@ import time
 
 import pytest
 
-from certs.authority import Authority
 from tests.proxy.bulk import BODIES, CHUNK, VALUE
 from tests.proxy.conftest import read_answer, running
-from tests.proxy.origin import HOSTS
 from tests.proxy.ping import pinging
 from tests.proxy.sink import sinking
 
@@ -36,12 +34,7 @@ FILTERS = """\
 
 @pytest.fixture(scope="module")
 def sink(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sink")
-    authority = Authority.load_or_create(folder)
-    leaf = authority.issue(HOSTS)
-    (folder / "pair.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
-    with sinking(folder / "pair.pem", authority.pem_path) as started:
-        started.roots = authority.pem_path
+    with sinking(tmp_path_factory.mktemp("sink")) as started:
         yield started
 
 

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from addons.text import Head, basic, head, unquoted
+from addons.text import Head, _inside, basic, head, unquoted
+from addons.views import Tree
 from tests.addons.conftest import request
 
 
@@ -56,3 +57,20 @@ def test_head(credentials: bool, seen: set[bytes]) -> None:
 )
 def test_where(offset: int, where: tuple[str, int]) -> None:
     assert Head([(b"", "", b"/path"), (b"x-a", "", b"abc"), (b"", "", b"/p")]).where(offset) == where
+
+
+@pytest.mark.parametrize(
+    ("value", "built"),
+    [
+        pytest.param(b"/articles/2026/11/some-title-of-a-page?page=10&sort=date", False, id="an ordinary URL"),
+        pytest.param(b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)", False, id="a browser"),
+        pytest.param(b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False, id="Accept"),
+        pytest.param(b"a=41=42", True, id="quoted-printable"),
+        pytest.param(b"a\\u0041", True, id="escapes"),
+    ],
+)
+def test_ordinary_heads_cost_no_tree(monkeypatch: pytest.MonkeyPatch, value: bytes, built: bool) -> None:
+    made: list[object] = []
+    monkeypatch.setattr("addons.text.Tree", lambda *args: made.append(args) or Tree(*args))
+    _inside(value)
+    assert bool(made) is built

@@ -222,15 +222,18 @@ class Decoder:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what these bytes decode to, in pieces of at most `PIECE`; to be exhausted before the next call."""
-        for piece in _cut(data):
-            self._taken += len(piece)
-            yield from self._through(piece, 0)
+        return self._decoded(data) if self._layers else _cut(data)
 
     def end(self) -> Iterator[bytes]:
         """Yield what is left; raise `Unscannable` if the body should have gone on."""
         for layer in self._layers:
             layer.finish()
         return iter(())
+
+    def _decoded(self, data: bytes) -> Iterator[bytes]:
+        for piece in _cut(data):
+            self._taken += len(piece)
+            yield from self._through(piece, 0)
 
     def _through(self, data: bytes, index: int) -> Iterator[bytes]:
         if index == len(self._layers):
@@ -245,6 +248,8 @@ class Decoder:
 
 def decoder(content_encoding: str) -> Decoder:
     """Return a decoder for the value of a Content-Encoding header, empty if there is none."""
+    if not content_encoding:
+        return Decoder([])
     names = [name.strip().lower() for name in content_encoding.split(",")]
     names = [name for name in names if name not in ("", "identity")]
     names.sort(key=AWS.__eq__)

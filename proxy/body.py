@@ -63,7 +63,7 @@ class Body(Sliced):
     def __init__(self, scanners: Scanners, coding: str, note: Callable[[Decision], bool],
                  boundary: Callable[[bytes], bool] | None = None, renew: Callable[[], Scanners] = list, *,
                  viewers: Viewers | None = None, declared: str = "", name: str = "body", file: str = "",
-                 order: Sequence[Rule] = (), whole: int = 0, refuses: str = "") -> None:
+                 order: Sequence[Rule] = (), whole: int = 0, refuses: Callable[[], str] = str) -> None:
         super().__init__()
         self._scanners = scanners
         self._decoder = decoder(coding)
@@ -77,13 +77,10 @@ class Body(Sliced):
         self._spent = 0.0                                   # seconds of processor time
         self._grain = FIRST if viewers else PIECE
         self._ears = Ears(viewers or [], self._said)
-        self._plant: Callable[[], Tree] = lambda: Tree(self._ears, name, declared, file)
+        self._what = coding, name, declared, file
         self._tree = self._plant() if viewers else None
         self._hold = HOLD
         self._before = self._since = 0          # decoded bytes that earlier trees, and scanners, have had
-        self._again: Callable[[Viewers, str | None], Body] = lambda viewers, other: Body(
-            [], coding, lambda each: each.action is not Action.ALERT, viewers=viewers, name=name, file=file,
-            declared=declared if other is None else other, refuses="it is masked already")
         self._redaction = Redaction(self._held, viewers or [], coding, declared, name, whole, refuses, self._judge)
 
     @property
@@ -115,13 +112,17 @@ class Body(Sliced):
             result = self.result()
         return result
 
+    def _plant(self) -> Tree:
+        _, name, declared, file = self._what
+        return Tree(self._ears, name, declared, file)
+
     def _take(self, raw: bytes) -> Work:
         """Show what these bytes decode to."""
-        ended = False
-        if early := self._held.exact and not self.done:         # so that it can be masked
+        ended, done = False, self.done
+        if early := self._held.exact and not done:          # so that it can be masked
             self._held.add(raw, self._decoded + len(raw))
             self._redaction.begins(raw)
-        if not self.done:
+        if not done:
             try:
                 for piece in self._decoder.feed(raw):
                     ended = self._boundary is not None and self._boundary(piece)
@@ -134,7 +135,8 @@ class Body(Sliced):
             self._held.add(raw, self._decoded)
         self._hold = 0 if ended or self.done else HOLD      # also of views: a decoder may keep some of what it took
         self._bound()
-        self._stop((yield from self._redaction.mend()))
+        if self._redaction.pending:
+            self._stop((yield from self._redaction.mend()))
 
     def _next_message(self) -> Work:
         """One of a stream has ended: so have its scanners, and its views, unless a reader of the tree sees to that."""
@@ -153,12 +155,15 @@ class Body(Sliced):
                 yield from self._read(None)
             except Unscannable as error:
                 yield from self._unscannable(str(error))
-        self._stop((yield from self._redaction.finish()))
+        if self._redaction.pending or self._redaction.collecting:
+            self._stop((yield from self._redaction.finish()))
         self._hold, self._tree = 0, None
 
     def _judge(self, raw: bytes, viewers: Viewers, declared: str | None = None) -> Judging:
         """Judge what is to take the place of this; return what stops it."""
-        body = self._again(viewers, declared)
+        coding, name, known, file = self._what
+        body = Body([], coding, lambda each: each.action is not Action.ALERT, viewers=viewers, name=name, file=file,
+                    declared=known if declared is None else declared, refuses=lambda: "it is masked already")
         with contextlib.suppress(Stopped):
             yield from body._take(raw)
             yield from body._finish()
@@ -171,7 +176,8 @@ class Body(Sliced):
             at += len(part)
             self._decoded += len(part)
             yield from self._scan(part)
-            yield from self._read(part)
+            if self._tree is not None:
+                yield from self._read(part)
             yield None
 
     # -- scanners of the body, and of its views

@@ -46,9 +46,12 @@ class Held:
             if (keep := end - clear) < len(raw):
                 out.append(raw[: len(raw) - keep])
                 self._chunks[0] = (raw[len(raw) - keep :], end)
-        self.size -= sum(map(len, out))
-        self._left += sum(map(len, out))
-        self._last = b"".join([self._last, *out])[-NEAR:] if out else self._last
+        if out:
+            left = sum(map(len, out))
+            self.size -= left
+            self._left += left
+            last = out[-1]
+            self._last = last[-NEAR:] if len(last) >= NEAR else b"".join([self._last, *out])[-NEAR:]
         return out
 
     def whole(self) -> bytes:

@@ -51,11 +51,11 @@ class Judge(Protocol):
 class Redaction:
     """What is masked of one body; `name` is that of its root view.
 
-    `whole` is how many bytes are held until the body has ended, 0 for none; `refuses` why it must not be changed.
+    `whole` is how many bytes are held until the body has ended, 0 for none; `refuses` says why it must not be changed.
     """
 
-    def __init__(self, held: Held, viewers: Viewers, coding: str, declared: str, name: str, whole: int, refuses: str,
-                 judge: Judge) -> None:
+    def __init__(self, held: Held, viewers: Viewers, coding: str, declared: str, name: str, whole: int,
+                 refuses: Callable[[], str], judge: Judge) -> None:
         self._held, self._coding, self._name, self._refuses, self._judge = held, coding, name, refuses, judge
         self._viewers = [each for each in viewers if getattr(each[1], "redacts", False)]
         self._begun = False
@@ -82,8 +82,8 @@ class Redaction:
 
     def take(self, rule: Rule, decision: Decision, base: int) -> Decision:
         """Mask these findings, whose places count from `base`, or keep in mind that they are to be; else block."""
-        if self._refuses:
-            return blocked(decision, f"it cannot be redacted: {self._refuses}")
+        if reason := self._refuses():
+            return blocked(decision, f"it cannot be redacted: {reason}")
         left = [each for each in decision.findings if each.where != self._name or each.sample.startswith("----")
                 or not self._held.mask(base + each.start, base + each.end, numbers=self._numbers)]
         if left:
@@ -213,12 +213,13 @@ def signed(headers: http.Headers) -> str:
 def whole(headers: http.Headers, rules: Viewers) -> int:
     """How many bytes to hold until the body has ended; 0 if it is to stream."""
     limits = [rule.buffer for rule, viewer in rules if getattr(viewer, "redacts", False)]
+    if not limits:
+        return 0
     coded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+    declared = headers.get("content-type", "").strip().lower()
+    if declared.startswith("text/event-stream" if coded else FLOWING):
+        return 0
     length = headers.get("content-length", "")
-    if not limits or (headers.get("content-type", "").strip().lower().startswith(FLOWING) and not coded):
-        return 0
-    if headers.get("content-type", "").strip().lower().startswith("text/event-stream"):
-        return 0
     return 0 if length.isdecimal() and int(length) > min(limits) else min(limits)
 
 

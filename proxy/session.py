@@ -99,7 +99,7 @@ class Transfer:
             return Body(scanners, headers.get("content-encoding", ""), exchange.note, message_boundary(kind),
                         renew=lambda: exchange.scanners(hook), viewers=viewers, declared=kind, file=file,
                         order=exchange.rules, whole=redacting.whole(headers, viewers),
-                        refuses=redacting.signed(headers))
+                        refuses=lambda: redacting.signed(headers))
         except Unscannable as error:
             refused(scanners, viewers, root(kind), str(error), exchange.note)
             return None
@@ -131,7 +131,7 @@ class Transfer:
 def declared(headers: http.Headers) -> str:
     """The Content-Type for the views; of gRPC with `encoding`, how its messages are compressed (gRPC over HTTP/2)."""
     kind: str = headers.get("content-type", "")
-    if encoding := headers.get("grpc-encoding"):
+    if "grpc" in kind.lower() and (encoding := headers.get("grpc-encoding")):
         kind += f"; encoding={encoding}"
     return kind
 

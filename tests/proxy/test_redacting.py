@@ -44,7 +44,7 @@ def passed(raw, size=1 << 20, declared="", coding="", whole=0, refuses=""):
     """Return what leaves of a body, the decision that stops it, and the exchange."""
     exchange = Exchange(request(), rules())
     body = Body([], coding, exchange.note, viewers=exchange.viewers("requestviews"), declared=declared,
-                order=exchange.rules, whole=whole, refuses=refuses)
+                order=exchange.rules, whole=whole, refuses=lambda: refuses)
 
     async def show():
         out = []

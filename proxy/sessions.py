@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -120,6 +121,10 @@ def _line(row: dict[str, Any]) -> bytes:
     return line if len(line) <= MAX_LINE else b""       # one that would not be read is not sent
 
 
+#: From 3.13 on, asyncio would remove the socket itself, by a path that has long been closed.
+_KEEP: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
+
 class Desk:
     """Answers those who ask; only the proxy's user and root get at the socket, as the folder is closed to others."""
 
@@ -137,7 +142,7 @@ class Desk:
             try:
                 sock.bind(f"{folder}/{self._name}")
                 os.chmod(f"{folder}/{self._name}", 0o600)  # noqa: PTH101  # the path leads through a descriptor
-                self._server = await asyncio.start_unix_server(self._attend, sock=sock)
+                self._server = await asyncio.start_unix_server(self._attend, sock=sock, **_KEEP)
             except OSError:
                 sock.close()
                 raise

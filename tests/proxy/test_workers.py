@@ -205,6 +205,18 @@ def test_a_bad_question_is_no_harm(tmp_path, question):
     asyncio.run(run())
 
 
+def test_the_socket_is_removed_in_silence(tmp_path, caplog):
+    async def run():
+        desk = Desk(Sessions(), tmp_path, list)
+        await desk.open()
+        with (tmp_path / "another").open("wb"):     # has the number of a descriptor that led to the folder
+            desk.close()
+
+    asyncio.run(run())
+    assert not caplog.records
+    assert [each.name for each in tmp_path.iterdir()] == ["another"]
+
+
 def test_own_ends_are_counted_and_bounded():
     found = Ends()
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:

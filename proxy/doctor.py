@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Literal
 from certs import stores
 from certs.record import Record, default_folder
 from certs.root import Root
-from proxy import packetcheck, running, selftest
+from proxy import history, packetcheck, running, selftest
 from proxy.options import state
 from proxy.trust import BUNDLE_VARIABLES, FOLDER_VARIABLE, SYSTEM_BUNDLES
 from redirector import cgroups, owner, release, trial
@@ -73,7 +74,7 @@ def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
         ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
         ("divert", packets), ("hook", hook), ("cgroup", control_groups), ("identity", identity), ("mounts", mounts),
-        ("left over", partial(left_over, folder, run_dir)), ("root", partial(root, folder)),
+        ("left over", partial(left_over, folder, run_dir)), ("history", partial(kept, folder)), ("root", partial(root, folder)),
         ("environment", environment), ("self-test", self_test),
     )
     for name, check in checks:
@@ -167,6 +168,21 @@ def left_over(folder: Path, run_dir: str) -> Iterator[Row]:
         yield Row("left over", "fail", f"without a record: {', '.join(sorted(unknown))}", "sudo lockgate release")
     else:
         yield Row("left over", "ok", "no guard or table without its proxy")
+
+
+def kept(folder: Path) -> Iterator[Row]:
+    place = history.folder_of(folder)
+    try:
+        count, oldest, size = history.extent(place)
+    except FileNotFoundError:
+        yield Row("history", "ok", f"no connections are kept in {place} yet")
+    except PermissionError:
+        yield Row("history", "ok", f"{place} is for root to read")
+    except ValueError as error:
+        yield Row("history", "fail", str(error), f"move {place / history.DATABASE} away; the next start makes a new one")
+    else:
+        since = f", the oldest of {time.strftime('%Y-%m-%d %H:%M', time.localtime(oldest))}" if count else ""
+        yield Row("history", "ok", f"{count} connections{since}; {size / 1_000_000:.1f} MB in {place}")
 
 
 def root(folder: Path) -> Iterator[Row]:

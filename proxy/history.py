@@ -125,6 +125,15 @@ def read(folder: Path, *, since: float | None = None) -> Iterator[Row]:
         yield from (row for _, row in page)
 
 
+def extent(folder: Path) -> tuple[int, float, int]:
+    """Connections kept, when the oldest of them was first seen (seconds of the epoch), and bytes of the database.
+
+    Raises what `read` does.
+    """
+    count, oldest = _rows(folder, "SELECT count(*), coalesce(min(first), 0) FROM connections", ())[0]
+    return count, oldest, (folder / DATABASE).stat().st_size
+
+
 def since_when(folder: Path) -> dict[int, float]:
     """When the connections that are open began, by cookie, as far as it is known; nothing without a history."""
     try:

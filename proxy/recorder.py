@@ -2,7 +2,8 @@
 
 ORDER is JSON, an `Order`. A process of its own, the launcher's child and of no consequence to any other: it sees no
 content, changes nothing but its database, and where it fails the history ends and nothing else. It has the launcher's
-rights, as root alone may see who holds every socket. It ends with its standard input, or at SIGTERM.
+rights, as root alone may see who holds every socket. It ends with its standard input, or at SIGTERM. Of the service it
+is a unit of its own, which `serving.py` begins.
 """
 
 import contextlib
@@ -46,6 +47,10 @@ class Order:
     max_rows: int
     max_days: int
 
+    @classmethod
+    def of(cls, state: Path, settings: "History") -> "Order":
+        return cls(str(state), str(history.folder_of(state)), settings.max_rows, settings.max_days)
+
 
 @contextlib.contextmanager
 def recording(state: Path, settings: "History") -> Iterator[None]:
@@ -53,8 +58,8 @@ def recording(state: Path, settings: "History") -> Iterator[None]:
     if not settings.max_days:
         yield
         return
-    order = Order(str(state), str(history.folder_of(state)), settings.max_rows, settings.max_days)
-    child = subprocess.Popen([sys.executable, "-I", "-m", "proxy.recorder", json.dumps(asdict(order))], cwd="/",
+    order = json.dumps(asdict(Order.of(state, settings)))
+    child = subprocess.Popen([sys.executable, "-I", "-m", "proxy.recorder", order], cwd="/",
                              stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         yield
@@ -68,15 +73,16 @@ def recording(state: Path, settings: "History") -> Iterator[None]:
             child.wait()
 
 
-def record(order: Order) -> None:
-    """Look and write until standard input ends. Raises OSError, ValueError, sqlite3.Error where it cannot begin."""
+def _record(order: Order, until: int) -> None:
+    """Look and write until this descriptor is at its end. Raises OSError, ValueError, sqlite3.Error where it cannot
+    begin."""
     database = history.History(Path(order.folder), order.max_rows, order.max_days)
     monitor = Monitor(Path(order.state), history.since_when(Path(order.folder)))
     with contextlib.closing(database), contextlib.closing(monitor):
         database.begin(monitor.look())
         written: set[int] = set()
         pause, trouble = 0.0, False
-        while not _ended(monitor, pause):
+        while not _ended(monitor, pause, until):
             began = time.process_time()
             try:
                 _turn(monitor, database, written)
@@ -102,11 +108,11 @@ def _turn(monitor: Monitor, database: history.History, written: set[int]) -> Non
         _tell("connections ended faster than the kernel keeps them for us: the history lacks some")
 
 
-def _ended(monitor: Monitor, pause: float) -> bool:
-    """Wait; True when standard input has ended."""
-    until = time.monotonic() + pause
-    while (left := until - time.monotonic()) > 0:
-        if select.select([0], [], [], min(left, TAKE))[0]:
+def _ended(monitor: Monitor, pause: float, until: int) -> bool:
+    """Wait; True when it is to end."""
+    next_look = time.monotonic() + pause
+    while (left := next_look - time.monotonic()) > 0:
+        if select.select([until], [], [], min(left, TAKE))[0]:
             return True
         monitor.attend()
     return False
@@ -117,7 +123,8 @@ def _tell(message: str) -> None:
         print(f"lockgate: {message}", file=sys.stderr, flush=True)
 
 
-def main() -> int:
+def run(order: Order, until: int) -> int:
+    """Record as this process, until the descriptor is at its end or SIGTERM comes; return the exit code."""
     for number in (signal.SIGINT, signal.SIGHUP):       # they are the launcher's, which then ends us
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -125,7 +132,7 @@ def main() -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(FIRST_TO_GO))
     try:
-        record(Order(**json.loads(sys.argv[1])))
+        _record(order, until)
     except (OSError, ValueError, sqlite3.Error) as error:
         _tell(f"no history of connections is written: {error}")
         return 1
@@ -133,4 +140,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(Order(**json.loads(sys.argv[1])), until=0))

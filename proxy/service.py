@@ -26,7 +26,7 @@ from redirector import release
 #: Where an administrator's units are (systemd.unit(5)), and what we noted of our own.
 UNITS = Path("/etc/systemd/system")
 RECORD = Path("/var/lib/lockgate/service.json")
-STATE = Path("/var/lib/lockgate/state")
+STATE = units.STATE
 #: There while systemd is what runs the machine (sd_booted(3)).
 BOOTED = Path("/run/systemd/system")
 #: Seconds for systemctl; a start waits for the proxy's readiness, a stop for its end.

@@ -1,7 +1,8 @@
-"""What the service manager runs: `python -I -m proxy.serving plan | run | stopped` (`units.py` has the units).
+"""What the service manager runs: `python -I -m proxy.serving plan | run | record | stopped` (`units.py` has the units).
 
     plan      as root, before each start: the policy's `capture` becomes the Start that every redirector reads
     run       as the proxy's user, without rights: the launcher; its redirectors are started by the manager
+    record    as root: the history of connections
     stopped   as root, after the end: an orderly one lifts the guard too, any other leaves it to refuse
 """
 
@@ -16,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from proxy import recorder
 from proxy.commands import named_files, plan_of, policy_of
 from proxy.launcher import Launch, Launcher
 from proxy.notify import Notify
 from proxy.options import UsageError
+from proxy.units import STATE
 from redirector import release, wire
 from redirector.activated import read_start
 from redirector.plan import Scope
@@ -117,6 +120,15 @@ class Serving:
         print(json.dumps(message), flush=True)
 
 
+def record(arguments: Arguments) -> int:
+    """Write the history of connections, if the policy wants one, until the manager ends it."""
+    settings = policy_of(arguments.policy).events.history
+    if not settings.max_days:
+        return 0
+    silent, _ = os.pipe()       # nobody ends it but by a signal
+    return recorder.run(recorder.Order.of(arguments.state, settings), silent)
+
+
 def stopped(arguments: Arguments) -> int:
     """After the end: `$SERVICE_RESULT` says how it came (systemd.exec(5))."""
     if os.environ.get("SERVICE_RESULT") == "success":
@@ -127,14 +139,15 @@ def stopped(arguments: Arguments) -> int:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code; says on standard error why it is not 0."""
     parser = argparse.ArgumentParser(prog="python -m proxy.serving", allow_abbrev=False)
-    parser.add_argument("action", choices=("plan", "run", "stopped"))
+    parser.add_argument("action", choices=("plan", "run", "record", "stopped"))
     parser.add_argument("--policy", type=Path)
-    parser.add_argument("--state", type=Path, default=Path("/var/lib/lockgate/state"))
+    parser.add_argument("--state", type=Path, default=STATE)
     parser.add_argument("--run-dir", default=release.RUN_DIR)
     parser.add_argument("--user", default="lockgate")
     arguments = parser.parse_args(argv, Arguments())
     try:
-        return {"plan": plan, "run": run, "stopped": stopped}[arguments.action](arguments)
+        actions = {"plan": plan, "run": run, "record": record, "stopped": stopped}
+        return actions[arguments.action](arguments)
     except (UsageError, OSError, ValueError, KeyError) as error:
         print(*getattr(error, "errors", [f"lockgate: {error}"]), sep="\n", file=sys.stderr)
         return 2

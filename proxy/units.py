@@ -4,6 +4,7 @@
                                     their state; keys, policy and filters are here
     lockgate-redirector.socket      root's socket, on which they ask for a redirector
     lockgate-redirector@.service    one for each connection: the kernel's rules, and whose connection it is
+    lockgate-recorder.service       the history of connections; it changes nothing else, and nothing depends on it
 """
 
 import shlex
@@ -12,11 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SERVICE, SOCKET, REDIRECTOR = "lockgate.service", "lockgate-redirector.socket", "lockgate-redirector@.service"
+RECORDER = "lockgate-recorder.service"
 RUN_DIR = "/run/lockgate"
+STATE = Path("/var/lib/lockgate/state")
 #: What the redirector needs, and for what: rules in nf_tables and the end of connections; other users' executables and
 #: open files in /proc, by which a connection gets its process; the program in the kernel that notes who connects, also
 #: those that have ended, and what they call themselves.
 CAPABILITIES = ("CAP_NET_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_BPF", "CAP_PERFMON")
+#: What the recorder needs: the same to see who holds a socket and when it ends; and, to ask the proxy in its state
+#: folder, the right to write where others may not. No other folder is writable to it.
+RECORDING = (*CAPABILITIES, "CAP_DAC_OVERRIDE")
 #: What the service does not see of these folders; code that lies there is shown to it alone.
 HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108  # named, not used
 #: Seconds without a sign of life from the launcher, which gives one a second.
@@ -52,7 +58,8 @@ class Setting:
 
 def units(setting: Setting) -> dict[str, str]:
     """File name -> text."""
-    return {SERVICE: _service(setting), SOCKET: _socket(setting), REDIRECTOR: _redirector(setting)}
+    return {SERVICE: _service(setting), SOCKET: _socket(setting), REDIRECTOR: _redirector(setting),
+            RECORDER: _recorder(setting)}
 
 
 def line(words: Iterable[str]) -> str:
@@ -62,10 +69,11 @@ def line(words: Iterable[str]) -> str:
 
 def _service(setting: Setting) -> str:
     shown = dict.fromkeys(path for path in setting.code if any(folder in (path, *path.parents) for folder in HIDDEN))
-    boot = {"Wants": "network-pre.target", "Before": "network-pre.target"} if setting.closed else {}
+    boot = "network-pre.target" if setting.closed else ""
     return _text({
         "Unit": {"Description": "lockgate, which inspects what applications send and receive over TLS",
-                 "Requires": SOCKET, "After": SOCKET, "StartLimitIntervalSec": "0", **boot},
+                 "Requires": SOCKET, "After": SOCKET, "Wants": f"{RECORDER} {boot}".rstrip(), "Before": boot,
+                 "StartLimitIntervalSec": "0"},
         "Service": {
             "Type": "notify", "NotifyAccess": "main", "User": setting.user, "Group": setting.user,
             "ExecStartPre": "+" + setting.serving("plan"), "ExecStart": setting.serving("run"),
@@ -99,6 +107,18 @@ def _redirector(setting: Setting) -> str:
             "MemoryDenyWriteExecute": "yes",    # not the proxy: libffi makes OpenSSL's verify callback at run time
             "ReadWritePaths": RUN_DIR, "RestrictAddressFamilies": "AF_UNIX AF_NETLINK",
             "SystemCallFilter": "@system-service bpf", "SystemCallErrorNumber": "EPERM"}})
+
+
+def _recorder(setting: Setting) -> str:
+    return _text({
+        "Unit": {"Description": "lockgate's history of connections", "PartOf": SERVICE, "After": SERVICE},
+        "Service": {
+            "ExecStart": setting.serving("record"), "Restart": "on-failure", "RestartSec": "5",
+            "RestartPreventExitStatus": "2",    # the policy is wrong, and stays so
+            "CapabilityBoundingSet": " ".join(RECORDING), **SANDBOX, "ProtectHome": "read-only",
+            "MemoryDenyWriteExecute": "yes", "ReadWritePaths": str(STATE.parent),
+            "RestrictAddressFamilies": "AF_UNIX AF_NETLINK", "SystemCallFilter": "@system-service bpf",
+            "SystemCallErrorNumber": "EPERM"}})
 
 
 def _path(path: Path) -> str:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from proxy.confine import ACCOUNT
-from proxy.units import CAPABILITIES
+from proxy.units import CAPABILITIES, RECORDING
 from tests.live.lab import HOLDS, missing, wait_for
 from tests.live.machine import SYSTEMD, Machine
 
@@ -23,10 +23,10 @@ tls: {bypass: [bank.test], upstream: {trusted_ca: /etc/lockgate/roots.pem}}
 filters:
   - {id: no-go, use: blocklist.Hosts, with: {hosts: [blocked.test]}}
 """
-FILES = ("lockgate.service", "lockgate-redirector.socket", "lockgate-redirector@.service")
+FILES = ("lockgate.service", "lockgate-redirector.socket", "lockgate-redirector@.service", "lockgate-recorder.service")
 #: <linux/capability.h>
-NUMBERS = {"CAP_DAC_READ_SEARCH": 2, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_PERFMON": 38, "CAP_BPF": 39}
-MASK = sum(1 << NUMBERS[name] for name in CAPABILITIES)
+NUMBERS = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_PERFMON": 38, "CAP_BPF": 39}
+MASK, RECORDERS = (sum(1 << NUMBERS[name] for name in names) for names in (CAPABILITIES, RECORDING))
 #: Somebody who is neither root nor the proxy.
 USER = 61185
 INSTALL = ("service", "install", "--policy", "/etc/lockgate/policy.yaml")
@@ -109,7 +109,7 @@ def events(machine, *words):
 def test_a_dry_run_shows_everything_and_changes_nothing(machine, before):
     done = lockgate(machine, *INSTALL, "--dry-run")
     assert [line.split()[1] for line in done.stdout.splitlines()] == [
-        "create", "write", "write", "write", "systemctl", "systemctl", "systemctl"]
+        "create", *["write"] * len(FILES), "systemctl", "systemctl", "systemctl"]
     assert inventory(machine) == before
 
 
@@ -130,15 +130,33 @@ def test_it_captures_and_knows_whose_connection_it_is(machine, running):
     assert event["process"]["pid"]
 
 
+def test_the_history_knows_its_host_and_its_process_and_goes_on_after_its_end(machine, running):
+    """A connection of curl is over within a second: what is known of it comes from the kernel and from the proxy."""
+    assert ask(machine, "https://origin.test/") == "200"
+    assert wait_for(lambda: recorded(machine, "origin.test"), 20)
+    row = recorded(machine, "origin.test")[0]
+    assert (row["exe"], row["verdict"], row["user"]) == ("/usr/bin/curl", "inspect", str(USER))
+    machine.call("pkill", "-KILL", "-f", "proxy.serving record")
+    assert wait_for(lambda: pids_of(machine, "proxy.serving record"), 20)
+    assert ask(machine, "https://blocked.test/") == "403"
+    assert wait_for(lambda: recorded(machine, "blocked.test"), 20)
+
+
+def recorded(machine, host):
+    done = lockgate(machine, "connections", "--state", "/var/lib/lockgate/state", "--history", "--json", "--host", host)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_a_second_install_has_nothing_to_do(machine, running):
     done = lockgate(machine, *INSTALL, "--yes")
     assert (done.returncode, done.stdout) == (0, "nothing to do\n")
 
 
 @pytest.mark.parametrize(("module", "capabilities", "user"), [
-    pytest.param("proxy.serving", 0, ACCOUNT, id="launcher"), pytest.param("proxy.worker", 0, ACCOUNT, id="worker"),
+    pytest.param("proxy.serving run", 0, ACCOUNT, id="launcher"), pytest.param("proxy.worker", 0, ACCOUNT, id="worker"),
     pytest.param("redirector.activated", MASK, "root", id="redirector"),
-    pytest.param("redirector.guard", MASK, "root", id="guard")])
+    pytest.param("redirector.guard", MASK, "root", id="guard"),
+    pytest.param("proxy.serving record", RECORDERS, "root", id="recorder")])
 def test_each_process_has_the_rights_it_needs_and_no_other(machine, running, module, capabilities, user):
     found = status_of(machine, module)
     uid = int(machine.call("id", "-u", user).stdout)
@@ -194,7 +212,7 @@ def test_nobody_else_gets_a_redirector(machine, running):
 
 @pytest.mark.parametrize(("module", "number"), [
     ("proxy.worker", signal.SIGKILL), ("proxy.worker", signal.SIGSTOP), ("redirector.activated", signal.SIGKILL),
-    ("redirector.activated", signal.SIGSTOP), ("proxy.serving", signal.SIGKILL)])
+    ("redirector.activated", signal.SIGSTOP), ("proxy.serving run", signal.SIGKILL)])
 def test_whatever_dies_or_hangs_nothing_passes_uninspected_and_all_comes_back(machine, running, module, number):
     broken = pid_of(machine, module)
     machine.call("kill", f"-{int(number)}", broken)
@@ -222,7 +240,7 @@ def issuer(machine):
 
 def test_a_launcher_that_hangs_is_replaced(machine, running):
     with drop_in(machine, "lockgate.service", "WatchdogSec=2"):
-        hung = pid_of(machine, "proxy.serving")
+        hung = pid_of(machine, "proxy.serving run")
         machine.call("kill", "-STOP", hung)
         assert wait_for(lambda: state(machine)["unit"]["MainPID"] not in ("0", str(hung)) and state(machine)["running"], 40)
         assert "watchdog" in machine.call("journalctl", "-u", "lockgate", "-o", "cat").stdout.lower()

@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 
 from certs.authority import Authority
-from proxy import doctor
+from proxy import doctor, history
 from proxy.doctor import Row
 
 
@@ -56,6 +56,22 @@ def test_a_check_that_fails_itself_is_a_row(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "python", broken)
     monkeypatch.setattr(doctor, "self_test", lambda: iter([]))
     assert Row("python", "fail", "no such device") in list(doctor.rows(tmp_path, str(tmp_path)))
+
+
+@pytest.mark.parametrize(("content", "result", "text"), [
+    pytest.param(None, "ok", "no connections are kept", id="none yet"),
+    pytest.param("kept", "ok", "0 connections; 0.0 MB", id="a new one"),
+    pytest.param(b"x" * 5000, "fail", "not a database", id="damaged"),
+])
+def test_the_history(tmp_path, content, result, text):
+    folder = history.folder_of(tmp_path / "state")
+    if content == "kept":
+        history.History(folder, 10, 1).close()
+    elif content:
+        folder.mkdir()
+        (folder / history.DATABASE).write_bytes(content)
+    (row,) = doctor.kept(tmp_path / "state")
+    assert (row.result, text in row.text, bool(row.mend)) == (result, True, result == "fail"), row.text
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def call(action, **more):
 @pytest.mark.skipif(not ROOT, reason="the files are root's")
 def test_what_is_installed_is_uninstalled(place, capsys):
     assert call("install") == 0
-    assert {path.name for path in (place / "units").iterdir()} == {units.SERVICE, units.SOCKET, units.REDIRECTOR}
+    assert {path.name for path in (place / "units").iterdir()} == {
+        units.SERVICE, units.SOCKET, units.REDIRECTOR, units.RECORDER}
     assert "enable lockgate.service" in (place / "asked").read_text()
     (place / "lib/state").mkdir()
     (place / "lib/state/key").write_text("secret")
@@ -78,7 +79,7 @@ def test_an_install_again_repairs_what_is_missing_only(place, capsys):
 def test_a_dry_run_as_json_changes_nothing(place, capsys):
     assert call("install", dry_run=True, json=True) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert (len(shown["steps"]), shown["done"], list((place / "units").iterdir())) == (4, False, [])
+    assert (len(shown["steps"]), shown["done"], list((place / "units").iterdir())) == (5, False, [])
 
 
 @pytest.mark.skipif(not ROOT, reason="the files are root's")

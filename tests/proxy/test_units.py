@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.units import CAPABILITIES, REDIRECTOR, SERVICE, SOCKET, Setting, line, units
+from proxy.units import CAPABILITIES, RECORDER, RECORDING, REDIRECTOR, SERVICE, SOCKET, Setting, line, units
 
 SETTING = Setting(Path("/opt/lockgate/bin/python"), Path("/etc/lockgate/policy.yaml"), (Path("/opt/lockgate"),))
 
@@ -16,12 +16,14 @@ def value(text, key):
     return [each.partition("=")[2] for each in text.splitlines() if each.partition("=")[0] == key]
 
 
-def test_the_proxy_has_no_rights_and_the_redirector_three():
+def test_the_proxy_has_no_rights_and_the_others_what_they_need():
     made = units(SETTING)
     assert value(made[SERVICE], "CapabilityBoundingSet") == [""]
     assert value(made[SERVICE], "User") == ["lockgate"]
     assert value(made[REDIRECTOR], "CapabilityBoundingSet") == [" ".join(CAPABILITIES)]
-    for name in (SERVICE, REDIRECTOR):
+    assert value(made[RECORDER], "CapabilityBoundingSet") == [" ".join(RECORDING)]
+    assert value(made[RECORDER], "ReadWritePaths") == ["/var/lib/lockgate"]
+    for name in (SERVICE, REDIRECTOR, RECORDER):
         assert value(made[name], "NoNewPrivileges") == ["yes"]
         assert value(made[name], "ProtectSystem") == ["strict"]
 
@@ -37,7 +39,7 @@ def test_only_the_proxy_may_ask_for_a_redirector():
     assert (value(made, "SocketUser"), value(made, "SocketGroup"), value(made, "SocketMode")) == (["root"], ["lockgate"], ["0660"])
 
 
-@pytest.mark.parametrize(("closed", "before"), [(True, ["network-pre.target"]), (False, [])])
+@pytest.mark.parametrize(("closed", "before"), [(True, ["network-pre.target"]), (False, [""])])
 def test_what_fails_closed_is_there_before_the_network(closed, before):
     made = units(Setting(SETTING.python, None, (), closed=closed))
     assert value(made[SERVICE], "Before") == before
@@ -71,7 +73,7 @@ def test_systemd_takes_them(tmp_path, policy):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
-@pytest.mark.parametrize(("name", "most"), [(SERVICE, 20), (REDIRECTOR, 30)])
+@pytest.mark.parametrize(("name", "most"), [(SERVICE, 20), (REDIRECTOR, 30), (RECORDER, 30)])
 def test_systemd_finds_them_little_exposed(tmp_path, name, most):
     """Tenths of its ten; a unit without a sandbox is at 96."""
     (tmp_path / name).write_text(units(SETTING)[name])

@@ -24,15 +24,11 @@ from tests.redirector.namespaces import (
     launch,
     needs_root,
     network,
-    wait_for,
 )
+from tests.waiting import BUSY, HOLDS, wait_for
 
 pytestmark = needs_root
 __all__ = ["launch", "network"]
-#: Seconds: one, and the heartbeat, promised for every kind of death.
-HOLDS = 2.0
-#: For what a busy machine adds.
-BUSY = 4.0
 
 
 def kill(launcher: Launcher) -> None:

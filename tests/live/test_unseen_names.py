@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import ORIGIN, POLICY, missing, sh, wait_for
+from tests.live.lab import ORIGIN, POLICY, missing, sh
 from tests.live.names import Names, ech_config, https_record, within
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 

@@ -19,6 +19,7 @@ from redirector import release
 from redirector.cgroups import mount
 from redirector.plan import Plan
 from redirector.wire import HEARTBEAT_INTERVAL, Decoder, Heartbeat, Message, Start, encode
+from tests.waiting import wait_for
 
 #: Documentation prefixes (RFC 5737, RFC 3849) stand for the internet, 10.77.0.0/24 for a LAN.
 CLIENT4, ORIGIN4, ORIGIN6, ORIGIN_LAN = "198.51.100.1", "198.51.100.2", "2001:db8::2", "10.77.0.2"
@@ -35,13 +36,6 @@ WAIT = 2.0
 
 def sh(command: str) -> str:
     return subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True).stdout
-
-
-def wait_for(true: Callable[[], Any], limit: float = WAIT) -> Any:
-    deadline = time.monotonic() + limit
-    while not (value := true()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return value
 
 
 class Namespace:

@@ -127,6 +127,10 @@ class Network:
                                 group=uid, extra_groups=[], timeout=3 * WAIT)
         return done.stdout.strip() or ("refused" if "refused" in done.stderr else "silence")
 
+    def heard(self) -> int:
+        """How many TCP segments have come to the origin."""
+        return int(self.origin.sh("awk '$1 == \"Tcp:\" {heard = $11} END {print heard}' /proc/net/snmp"))
+
     def close(self) -> None:
         for endpoint in self._open:
             with contextlib.suppress(OSError):

@@ -80,9 +80,9 @@ WEAKENINGS = (
            tests=["proxy/test_revocation.py::test_asked_once[revoked-ocsp", "proxy/test_revocation.py::test_asked_once[revoked-crl",
                   "proxy/test_revocation_worker.py::test_stock_settings[the responder]"]),
     weaken("a revoked staple ignored", (REVOCATION, "return _revoked(leaf, status) if status.revoked else None", "return None"),
-           tests=["proxy/test_revocation.py::test_staples[stapled-revoked]"]),
+           tests=["proxy/test_staples.py::test_staples[stapled-revoked]"]),
     weaken("must-staple ignored", (REVOCATION, "if _must_staple(leaf)", "if False"),
-           tests=["proxy/test_revocation.py::test_staples[check-none where one is demanded]"]),
+           tests=["proxy/test_staples.py::test_staples[check-none where one is demanded]"]),
     weaken("anybody signs for a CA", ("proxy/ocsp.py", "check_signature(signer.public_key(), answer.signature, "
                                       "answer.tbs_response_bytes, answer.signature_hash_algorithm)", "pass"),
            tests=["proxy/test_ocsp.py"]),

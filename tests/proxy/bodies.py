@@ -13,8 +13,6 @@ from addons.views.tree import View
 from proxy.body import Body
 from proxy.chain import Decision, Rule
 
-SIZES = [1, 2, 7, 64, 1000, 1 << 20]
-
 
 def rule(name: str = "r", on_error: Action = Action.BLOCK, *, monitor: bool = False, limit: float = 1.0) -> Rule:
     return Rule(name, object(), None, monitor, on_error, limit, 0)

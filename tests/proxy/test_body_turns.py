@@ -7,7 +7,8 @@ import pytest
 
 from addons.verdict import Action, block
 from proxy.body import Body
-from tests.proxy.bodies import SIZES, Viewer, hear, reader, rule
+from tests.addons.conftest import SIZES
+from tests.proxy.bodies import Viewer, hear, reader, rule
 
 __all__ = ["reader"]
 

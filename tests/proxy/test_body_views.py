@@ -12,7 +12,8 @@ import zstandard
 from addons.verdict import DONE, Action, alert, allow, block
 from proxy import body as body_module
 from proxy.body import MAX_HELD, Body
-from tests.proxy.bodies import SIZES, Upper, Viewer, hear, reader, rule
+from tests.addons.conftest import SIZES
+from tests.proxy.bodies import Upper, Viewer, hear, reader, rule
 
 __all__ = ["reader"]
 

@@ -19,8 +19,8 @@ from addons.verdict import Action
 from proxy import redacting
 from proxy.body import Body
 from proxy.chain import Exchange, Rule
-from tests.addons.conftest import request
-from tests.proxy.bodies import SIZES, show
+from tests.addons.conftest import SIZES, request
+from tests.proxy.bodies import show
 
 KEY = b"AKIA" + b"4QXB7ZKLMRTW2NPD"
 STARS = b"*" * len(KEY)

@@ -38,8 +38,29 @@ def sh(command: str) -> str:
     return subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True).stdout
 
 
+def within(path: Path, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a function in the network namespace at this path, in a thread of its own, as setns(2) is per thread."""
+    result: list[Any] = []
+
+    def inside() -> None:
+        with path.open() as namespace:
+            os.setns(namespace.fileno(), os.CLONE_NEWNET)
+        try:
+            result.append((function(*args, **kwargs), None))
+        except Exception as error:
+            result.append((None, error))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    value, error = result[0]
+    if error:
+        raise error
+    return value
+
+
 class Namespace:
-    """`call` runs a function inside, in a thread of its own, as setns(2) is per thread."""
+    """`call` runs a function inside."""
 
     def __init__(self, name: str) -> None:
         self.path = Path("/var/run/netns", name)
@@ -47,23 +68,7 @@ class Namespace:
         self.name = name
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result: list[Any] = []
-
-        def inside() -> None:
-            with self.path.open() as namespace:
-                os.setns(namespace.fileno(), os.CLONE_NEWNET)
-            try:
-                result.append((function(*args, **kwargs), None))
-            except Exception as error:
-                result.append((None, error))
-
-        thread = threading.Thread(target=inside)
-        thread.start()
-        thread.join()
-        value, error = result[0]
-        if error:
-            raise error
-        return value
+        return within(self.path, function, *args, **kwargs)
 
     def sh(self, command: str) -> str:
         return str(self.call(sh, command))

@@ -74,8 +74,8 @@ def rows(folder: Path, run_dir: str) -> Iterator[Row]:
     checks: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
         ("python", python), ("packages", packages), ("programs", programs), ("nftables", nftables),
         ("divert", packets), ("hook", hook), ("cgroup", control_groups), ("identity", identity), ("mounts", mounts),
-        ("left over", partial(left_over, folder, run_dir)), ("history", partial(kept, folder)), ("root", partial(root, folder)),
-        ("environment", environment), ("self-test", self_test),
+        ("left over", partial(left_over, folder, run_dir)), ("history", partial(kept, folder)),
+        ("root", partial(root, folder)), ("environment", environment), ("self-test", self_test),
     )
     for name, check in checks:
         try:
@@ -179,7 +179,7 @@ def kept(folder: Path) -> Iterator[Row]:
     except PermissionError:
         yield Row("history", "ok", f"{place} is for root to read")
     except ValueError as error:
-        yield Row("history", "fail", str(error), f"move {place / history.DATABASE} away; the next start makes a new one")
+        yield Row("history", "fail", str(error), f"move {place / history.DATABASE} away; the next start makes one")
     else:
         since = f", the oldest of {time.strftime('%Y-%m-%d %H:%M', time.localtime(oldest))}" if count else ""
         yield Row("history", "ok", f"{count} connections{since}; {size / 1_000_000:.1f} MB in {place}")

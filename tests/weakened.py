@@ -26,7 +26,7 @@ DOOR = "proxy/explicit.py"
 BYPASS, PINS, HOSTS, NORMAL = "proxy/bypass.py", "proxy/pins.py", "proxy/hosts.py", "proxy/normal.py"
 SCHEMA, HIDES = "proxy/schema.py", "proxy/test_schema.py::test_what_hides_names_has_its_verdict"
 ACTIVATED, ANSWERS = "redirector/activated.py", "proxy/test_disclosure.py::test_"
-RESUMES = "proxy/test_resumption.py::test_faces_resume_for_their_owner_only"
+RESUMES = "proxy/test_resumption_faces.py::test_faces_resume_for_their_owner_only"
 OWN = "proxy/test_weakenings.py::"
 CACHED = f"{OWN}test_a_good_verdict_is_for_that_name_and_that_chain"
 FRAMING, LEARNED = "proxy/test_framing.py::test_refused", "proxy/test_bypass_worker.py::"
@@ -80,9 +80,9 @@ WEAKENINGS = (
            tests=["proxy/test_revocation.py::test_asked_once[revoked-ocsp", "proxy/test_revocation.py::test_asked_once[revoked-crl",
                   "proxy/test_revocation_worker.py::test_stock_settings[the responder]"]),
     weaken("a revoked staple ignored", (REVOCATION, "return _revoked(leaf, status) if status.revoked else None", "return None"),
-           tests=["proxy/test_revocation.py::test_staples[stapled-revoked]"]),
+           tests=["proxy/test_staples.py::test_staples[stapled-revoked]"]),
     weaken("must-staple ignored", (REVOCATION, "if _must_staple(leaf)", "if False"),
-           tests=["proxy/test_revocation.py::test_staples[check-none where one is demanded]"]),
+           tests=["proxy/test_staples.py::test_staples[check-none where one is demanded]"]),
     weaken("anybody signs for a CA", ("proxy/ocsp.py", "check_signature(signer.public_key(), answer.signature, "
                                       "answer.tbs_response_bytes, answer.signature_hash_algorithm)", "pass"),
            tests=["proxy/test_ocsp.py"]),

@@ -14,7 +14,8 @@ from redirector import release, wire
 from redirector.plan import Declaration, Plan
 from tests.contract.lab import Lab
 from tests.contract.rig import PROXY_UID, Seen, alive
-from tests.redirector.namespaces import sh, wait_for
+from tests.redirector.namespaces import sh
+from tests.waiting import wait_for
 
 #: Seconds for redirector or proxy to do what it is asked, on a busy machine.
 LIMIT = 15.0

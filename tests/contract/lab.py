@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.redirector.namespaces import Namespace, sh, wait_for
+from tests.redirector.namespaces import Namespace, sh
+from tests.waiting import wait_for
 
 #: Documentation prefixes (RFC 5737, RFC 3849) stand for the internet, 10.77.0.0/24 for a LAN.
 CLIENT4, CLIENT6 = "198.51.100.1", "2001:db8::1"

@@ -30,8 +30,6 @@ PYTHON = next(filter(os.path.exists, ("/usr/bin/python3", sys.executable)))
 #: Both fail modes, for a case's `plan`.
 MODES = [pytest.param(EVERYTHING, id="open", marks=pytest.mark.offers("open")),
          pytest.param(CLOSED, id="closed", marks=pytest.mark.offers("closed"))]
-#: Seconds within which the chosen fail mode holds after any death: a second, and a heartbeat; more on a busy machine.
-HOLDS, BUSY = 2.0, 4.0
 #: Seconds for an application to be done; one that takes longer hangs.
 PATIENCE = 20.0
 

@@ -21,7 +21,7 @@ from redirector.wire import Failed, Ready
 from tests.contract.driven import LIMIT, alive_record, root_and
 from tests.contract.lab import CLIENT4, LAN, Lab
 from tests.contract.rig import Seen, alive
-from tests.redirector.namespaces import wait_for
+from tests.waiting import wait_for
 
 #: Nothing is decrypted: it is about connections here.  Who says nothing is waited for a second.
 POLICY = """\

@@ -13,8 +13,8 @@ import pytest
 
 from redirector.wire import Ready
 from tests.contract.lab import ORIGIN4, ORIGIN6, SECOND4
-from tests.contract.rig import BUSY, HOLDS, MODES, Application, alive, ask
-from tests.redirector.namespaces import wait_for
+from tests.contract.rig import MODES, Application, alive, ask
+from tests.waiting import BUSY, HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 ROUNDS = int(os.environ.get("ROUNDS", "1"))

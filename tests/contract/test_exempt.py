@@ -8,8 +8,8 @@ import pytest
 
 from redirector.nftables import MARK
 from tests.contract.lab import ORIGIN4, SECOND4
-from tests.contract.rig import APP_UID, BUSY, HOLDS, MODES, OTHER_UID, PROXY_PORT, Application, Seen, ask, usual
-from tests.redirector.namespaces import wait_for
+from tests.contract.rig import APP_UID, MODES, OTHER_UID, PROXY_PORT, Application, Seen, ask, usual
+from tests.waiting import BUSY, HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from tests.contract.lab import CLIENT4, ORIGIN4
-from tests.contract.rig import BUSY, CLOSED, HOLDS, Seen, ask, usual
+from tests.contract.rig import CLOSED, Seen, ask, usual
 from tests.contract.worker import Client
-from tests.redirector.namespaces import Namespace, sh, wait_for
+from tests.redirector.namespaces import Namespace, sh
+from tests.waiting import BUSY, HOLDS, wait_for
 
 pytestmark = [pytest.mark.live, pytest.mark.offers("forwarded")]
 #: A documentation prefix (RFC 5737) and an interface for the guest.

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.contract.lab import ORIGIN4, ORIGIN6
-from tests.contract.rig import BUSY, HOLDS, MODES, Application, ask
-from tests.redirector.namespaces import wait_for
+from tests.contract.rig import MODES, Application, ask
+from tests.waiting import BUSY, HOLDS, wait_for
 
 pytestmark = [pytest.mark.live, pytest.mark.offers("existing")]
 

@@ -11,7 +11,7 @@ import pytest
 from redirector.plan import Scope
 from tests.contract.lab import ORIGIN4
 from tests.contract.rig import APP_UID, MODES, OTHER_UID, PYTHON, Application, ask, usual
-from tests.redirector.namespaces import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 CAPTURED, DIRECT = ({"answer": f"{ORIGIN4} 443", "direct": direct} for direct in (False, True))

@@ -8,8 +8,8 @@ import pytest
 
 from redirector.wire import Failed, Ready
 from tests.contract.lab import ORIGIN4, SECOND4
-from tests.contract.rig import BUSY, HOLDS, MODES, PROXY_PORT, Application, ask, usual
-from tests.redirector.namespaces import wait_for
+from tests.contract.rig import MODES, PROXY_PORT, Application, ask, usual
+from tests.waiting import BUSY, HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 WHO = {"address": ORIGIN4, "port": 443}

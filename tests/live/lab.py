@@ -8,19 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from redirector import release
 from tests.live.pki import certify
+from tests.waiting import wait_for
 
 #: Documentation prefixes (RFC 5737, RFC 3849). The blocked host has an address of its own, whose packets are counted.
 CLIENT, ORIGIN, BLOCKED, ORIGIN6 = "198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8:77::2"
 NAMES = {ORIGIN: ("origin.test", "bank.test", "git.test"), BLOCKED: ("blocked.test",), ORIGIN6: ("six.test",)}
-#: Seconds within which the chosen fail mode holds after any death: a second, and a heartbeat.
-HOLDS = 2.0
 #: Seconds for a worker to start on a busy machine.
 START = 30.0
 POLICY = """\
@@ -56,13 +54,6 @@ table inet counts {
 
 def sh(command: str, **more: Any) -> str:
     return subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True, **more).stdout
-
-
-def wait_for(true: Callable[[], Any], limit: float) -> Any:
-    deadline = time.monotonic() + limit
-    while not (value := true()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return value
 
 
 class Lab:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from proxy.confine import code_paths
-from tests.live.lab import Lab, wait_for
+from tests.live.lab import Lab
+from tests.waiting import wait_for
 
 SYSTEMD = Path("/lib/systemd/systemd")
 CGROUPS = Path("/sys/fs/cgroup")

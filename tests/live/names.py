@@ -1,34 +1,19 @@
 """A name server for the lab's computer, whose HTTPS records say what the test wants clients to believe."""
 
 import contextlib
-import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.redirector.namespaces import within
+
 A, AAAA, HTTPS = 1, 28, 65
 NXDOMAIN = 3
-
-
-def within(namespace: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns that is called in a network namespace; setns(2) is per thread."""
-    result: list[Any] = []
-
-    def inside() -> None:
-        with Path("/run/netns", namespace).open() as there:
-            os.setns(there.fileno(), os.CLONE_NEWNET)
-        result.append(function(*arguments))
-
-    thread = threading.Thread(target=inside)
-    thread.start()
-    thread.join()
-    return result[0]
 
 
 def ech_config(public_name: str) -> bytes:
@@ -71,7 +56,7 @@ class Names:
     @contextlib.contextmanager
     def serve(self, namespace: str) -> Iterator[None]:
         """On UDP port 53 of 127.0.0.1 there."""
-        sock: socket.socket = within(namespace, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        sock: socket.socket = within(Path("/run/netns", namespace), socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
         ended = threading.Event()
         with sock:
             sock.bind(("127.0.0.1", 53))

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.live.lab import CLIENT, ORIGIN, missing, wait_for
+from tests.live.lab import CLIENT, ORIGIN, missing
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 PASSWORD = "correct-horse-7"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import ORIGIN, running, wait_for
+from tests.live.lab import ORIGIN, running
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 COUNTING = Path(__file__).with_name("counting.py")

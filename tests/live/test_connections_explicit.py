@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.live.lab import CLIENT, ORIGIN, running, wait_for
+from tests.live.lab import CLIENT, ORIGIN, running
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 PROXY = f"http://{CLIENT}:8080"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import HOLDS, Lab, Started, wait_for
+from tests.live.lab import Lab, Started
+from tests.waiting import HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 ROUNDS = int(os.environ.get("ROUNDS", "1"))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import running, wait_for
+from tests.live.lab import running
 from tests.live.test_deaths import RECOVERS, alive
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 PROJECT = Path(__file__).parents[2]

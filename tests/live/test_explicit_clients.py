@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import missing, running, wait_for
+from tests.live.lab import missing, running
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 PROXY = "127.0.0.1:8080"

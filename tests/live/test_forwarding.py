@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.live.lab import CLIENT, HOLDS, ORIGIN, ORIGIN6, running, sh, wait_for
+from tests.live.lab import CLIENT, ORIGIN, ORIGIN6, running, sh
+from tests.waiting import HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 GUEST, GATEWAY, GUEST6, GATEWAY6 = "203.0.113.2", "203.0.113.1", "2001:db8:99::2", "2001:db8:99::1"

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import Lab, missing, running, wait_for
+from tests.live.lab import Lab, missing, running
 from tests.live.test_deaths import RECOVERS
 from tests.live.test_explicit import USER, user
 from tests.live.test_run import NODE, URLLIB, make_repository
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 __all__ = ["user"]  # a fixture

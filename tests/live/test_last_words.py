@@ -4,17 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.redirector.namespaces import (
-    CLOSED,
-    EVERYTHING,
-    ORIGIN4,
-    ORIGIN6,
-    PROXY_UID,
-    launch,
-    needs_root,
-    network,
-    wait_for,
-)
+from tests.redirector.namespaces import CLOSED, EVERYTHING, ORIGIN4, ORIGIN6, PROXY_UID, launch, needs_root, network
+from tests.waiting import wait_for
 
 pytestmark = needs_root
 __all__ = ["launch", "network"]

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.live.lab import ORIGIN, Started, running, wait_for
+from tests.live.lab import ORIGIN, Started, running
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 

@@ -12,7 +12,8 @@ import pytest
 
 from redirector import exempt, release
 from redirector.cgroups import mount
-from tests.live.lab import ORIGIN, running, wait_for
+from tests.live.lab import ORIGIN, running
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 

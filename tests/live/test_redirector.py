@@ -26,8 +26,8 @@ from tests.redirector.namespaces import (
     launch,
     needs_root,
     network,
-    wait_for,
 )
+from tests.waiting import wait_for
 
 pytestmark = needs_root
 __all__ = ["cgroup", "launch", "network"]

@@ -13,7 +13,8 @@ import pytest
 
 from redirector import release
 from redirector.cgroups import mount
-from tests.live.lab import HOLDS, Lab, missing, running, wait_for
+from tests.live.lab import Lab, missing, running
+from tests.waiting import HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from redirector.cgroups import mount
-from tests.live.lab import HOLDS, ORIGIN, running, wait_for
+from tests.live.lab import ORIGIN, running
+from tests.waiting import HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 #: Nobody's uid: an application.

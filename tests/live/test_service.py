@@ -11,8 +11,9 @@ import pytest
 
 from proxy.confine import ACCOUNT
 from proxy.units import CAPABILITIES, RECORDING
-from tests.live.lab import HOLDS, missing, wait_for
+from tests.live.lab import missing
 from tests.live.machine import SYSTEMD, Machine
+from tests.waiting import HOLDS, wait_for
 
 pytestmark = pytest.mark.live
 

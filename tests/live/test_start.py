@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.live.lab import BLOCKED, ORIGIN, START, running, wait_for
+from tests.live.lab import BLOCKED, ORIGIN, START, running
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 

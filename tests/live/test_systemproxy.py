@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.live.lab import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 PROXY = "127.0.0.1:8080"

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.live.lab import ORIGIN as ADDRESS
-from tests.live.lab import Lab, missing, running, wait_for
+from tests.live.lab import Lab, missing, running
 from tests.proxy.handshake import authority, origin
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import BLOCKED, Lab, running, wait_for
+from tests.live.lab import BLOCKED, Lab, running
 from tests.proxy.conftest import folder as folder
 from tests.proxy.conftest import running as worker
 from tests.proxy.handshake import SPEAKS, authority, certify, origin
 from tests.proxy.origin import Origin
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.lab import ORIGIN, POLICY, missing, sh, wait_for
-from tests.live.names import Names, ech_config, https_record, within
+from tests.live.lab import ORIGIN, POLICY, missing, sh
+from tests.live.names import Names, ech_config, https_record
+from tests.redirector.namespaces import within
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.live
 
@@ -156,7 +158,7 @@ def test_what_is_refused_is_refused_at_once(lab, started, kind, port, user, answ
 
 def test_quic_of_a_user_that_may_is_let_go_and_of_no_other(lab, started):
     """By what the origin hears; a browser of an earlier test may still be trying."""
-    with within(lab.origin, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as origin:
+    with within(Path("/run/netns", lab.origin), socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as origin:
         origin.bind((ORIGIN, 443))
         for user in (APP, FREE):
             lab.call("/usr/bin/python3", "-c", TRY, "udp", "443", ORIGIN, f"from {user}", user=user)

@@ -22,6 +22,7 @@ import pytest
 with warnings.catch_warnings(action="ignore"):      # pyparsing's, about mitmproxy's use of it
     import mitmproxy.master  # noqa: F401
 
+from certs.authority import Authority
 from proxy import deadline, sinks
 from proxy.config import Config
 from tests.proxy.origin import Answer, H2Client, Origin
@@ -198,6 +199,11 @@ def running(folder: Path, policy: str, filters: str = "") -> Iterator[Proxy]:
 def scanning(folder: Path, origin: Origin) -> contextlib.AbstractContextManager[Proxy]:
     """Start a worker that looks into all bodies and is impatient."""
     return running(folder / "worker", SCANNING.format(roots=origin.roots), SCANNER)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.create(tmp_path_factory.mktemp("ca") / "ca")
 
 
 @pytest.fixture(autouse=True, scope="session")

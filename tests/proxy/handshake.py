@@ -144,9 +144,7 @@ class Presenter:
         for _ in range(4):
             for end, other in ((client, self.server), (self.server, client)):
                 done[end] = self._step(end)
-                with contextlib.suppress(SSL.WantReadError):
-                    while data := end.bio_read(65536):
-                        other.bio_write(data)
+                pass_on(end, other)
         return all(done.values())
 
     def _step(self, end: SSL.Connection) -> bool:
@@ -163,6 +161,21 @@ class Presenter:
     def _hear(self, _: SSL.Connection, where: int, what: int) -> None:
         if where & SSL.SSL_CB_READ_ALERT == SSL.SSL_CB_READ_ALERT:
             self.alert = what & 0xFF
+
+
+def pass_on(end: SSL.Connection, other: SSL.Connection) -> None:
+    """All that an end of a connection in memory has to say to the other."""
+    with contextlib.suppress(SSL.WantReadError):
+        other.bio_write(end.bio_read(1 << 20))
+
+
+def shake(client: SSL.Connection, server: SSL.Connection) -> None:
+    """Shake hands as far as it goes. Raises `SSL.Error` where the two do not agree."""
+    for _ in range(4):
+        for end, other in ((client, server), (server, client)):
+            with contextlib.suppress(SSL.WantReadError):
+                end.do_handshake()
+            pass_on(end, other)
 
 
 def verdict(connection: SSL.Connection, presenter: Presenter) -> upstream.Refusal | None:

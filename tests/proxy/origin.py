@@ -4,9 +4,9 @@ malformed, late or absent.  And clients that speak to them through a proxy."""
 import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import h2.config
@@ -16,6 +16,7 @@ import h2.settings
 import h11
 
 from certs.authority import Authority
+from tests.accepting import accepting
 
 HOSTS = ("origin.test", "other.test", "*.wild.test")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -49,12 +50,8 @@ class Origin:
     @contextlib.contextmanager
     def serve(self) -> Iterator["Origin"]:
         context = self._context() if self.tls else None
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
-            threading.Thread(target=self._accept, args=(listener, context), daemon=True).start()
+        with accepting(lambda sock: partial(self._serve, sock, context)) as self.port:
             yield self
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
 
     @property
     def roots(self) -> Path:
@@ -69,14 +66,6 @@ class Origin:
         context.load_cert_chain(pair)
         context.set_alpn_protocols(list(self.alpn))
         return context
-
-    def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock, context), daemon=True).start()
 
     def _serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         self.connections += 1

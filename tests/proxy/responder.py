@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
+from proxy.rules import Refusal, Rule
+
+GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: For certificates and lists.
@@ -56,12 +61,12 @@ class Ca:
         key = key or ec.generate_private_key(ec.SECP256R1())
         return sign(self, named("origin"), key, *found, life=life, serial=serial)
 
-    def answer(self, certificate: x509.Certificate, status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD, *,
+    def answer(self, certificate: x509.Certificate, status: ocsp.OCSPCertStatus = GOOD, *,
                made: datetime = NOW - HOUR, end: datetime | None = NOW + DAY, issuer: x509.Certificate | None = None,
                delegate: x509.Certificate | None = None, key: ec.EllipticCurvePrivateKey | None = None,
                nonce: bytes = b"", names_signer: ocsp.OCSPResponderEncoding = ocsp.OCSPResponderEncoding.HASH) -> bytes:
         """An OCSP answer, signed by this CA, or by a delegate that it names."""
-        revoked = status is ocsp.OCSPCertStatus.REVOKED
+        revoked = status is REVOKED
         response = ocsp.OCSPResponseBuilder().add_response(
             certificate, issuer or self.certificate, hashes.SHA1(), status, made, end,  # noqa: S303
             NOW - DAY if revoked else None, x509.ReasonFlags.key_compromise if revoked else None)
@@ -183,3 +188,32 @@ def raw(data: bytes, times: int = 1) -> Act:
         for _ in range(times):
             handler.wfile.write(data)
     return act
+
+
+@pytest.fixture
+def responder() -> Iterator[Responder]:
+    with Responder().serve() as served:
+        yield served
+
+
+class Site:
+    """An origin's certificate whose CA has a responder at /ocsp and a list at /crl, as far as they are wanted."""
+
+    def __init__(self, responder: Responder, *, asks: str = "ocsp", **options: Any) -> None:
+        self.responder = responder
+        self.ca = Ca()
+        places = {"responders": [responder.url("/ocsp")] if "ocsp" in asks else [],
+                  "lists": [responder.url("/crl")] if "crl" in asks else []}
+        self.leaf = self.ca.leaf(**places, **options)
+        self.path = [self.leaf, self.ca.certificate]
+
+    def say(self, state: ocsp.OCSPCertStatus) -> "Site":
+        """Both places say so from now on."""
+        serials = [self.leaf.serial_number] if state is REVOKED else []
+        self.responder.paths |= {"/ocsp": gives(self.ca.answer(self.leaf, state)),
+                                 "/crl": gives(self.ca.revocation_list(serials))}
+        return self
+
+
+def rule(refusal: Refusal | None) -> Rule | None:
+    return refusal and refusal.rule

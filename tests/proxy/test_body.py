@@ -11,10 +11,9 @@ import zstandard
 from addons.cards import Cards
 from addons.credentials import Secrets
 from addons.verdict import DONE, Action, allow, block
-from proxy import deadline
 from proxy.body import HOLD, Body
 from proxy.boundaries import message_boundary
-from proxy.chain import Rule
+from tests.proxy.bodies import rule, run
 
 KEY = b"AKIA" + b"4QXB7ZKLMRTW2NPD"
 CARD = b"4111 1111 1111 1111"
@@ -26,36 +25,6 @@ ENCODERS = {
     "zstd": zstandard.compress,
     "gzip, br": lambda data: brotli.compress(gzip.compress(data)),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _deadlines():
-    deadline.prepare()
-
-
-def rule(name="r", on_error=Action.BLOCK, monitor=False):
-    return Rule(name, object(), None, monitor, on_error, 1.0, 0)
-
-
-def run(raw, size, scanners, coding="", notes=None):
-    """Feed in chunks; return what left and the decision that stopped it."""
-    notes = [] if notes is None else notes
-
-    def note(decision):
-        notes.append(decision)
-        return decision.action is not Action.ALERT
-
-    return asyncio.run(show(Body(scanners, coding, note), raw, size))
-
-
-async def show(body, raw, size):
-    out = []
-    for chunk in [*(raw[start : start + size] for start in range(0, len(raw), size)), None]:
-        chunks, stop = await body.show(chunk)
-        out += chunks
-        if stop:
-            break
-    return b"".join(out), stop
 
 
 def flow():

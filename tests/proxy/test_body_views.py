@@ -1,125 +1,28 @@
-"""Bodies and their views: who hears them, what waits, what is held back, and that nobody is kept from a turn for long."""
+"""Bodies and their views: who hears them, and what is held back."""
 
 import asyncio
 import base64
 import gzip
 import random
-import time
 
 import brotli
 import pytest
 import zstandard
 
-from addons.decode import Unscannable
 from addons.verdict import DONE, Action, alert, allow, block
-from addons.views import choosing
 from proxy import body as body_module
-from proxy import deadline
 from proxy.body import MAX_HELD, Body
-from proxy.chain import Rule
+from tests.addons.conftest import SIZES
+from tests.proxy.bodies import Upper, Viewer, hear, reader, rule
 
-SIZES = [1, 2, 7, 64, 1000, 1 << 20]
-BAD = "-----bad-----"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _deadlines():
-    deadline.prepare()
-
-
-class Upper:
-    """A reader for these tests: a text that begins with `upper:` holds one in capitals; `!` in it is no such text."""
-
-    def __init__(self, view):
-        self._view, self._inside = view, view.inside("upper")
-
-    def feed(self, data):
-        if b"!" in data:
-            raise Unscannable("an exclamation mark")
-        if b"#" in data:
-            raise ZeroDivisionError
-        if b"?" in data:
-            self._view.tree.later(self._view, later(), self._late)
-        elif b"^" in data:
-            self._inside.pin()
-        elif b"~" in data:
-            while True:
-                """Never come back."""
-        self._inside.feed(data.upper())
-
-    def _late(self, text):
-        inside = self._view.inside("late")
-        inside.feed(text)
-        inside.end()
-
-    def end(self):
-        self._inside.end()
-
-
-async def later():
-    await asyncio.sleep(0)
-    return b"later"
-
-
-@pytest.fixture(autouse=True)
-def _reader(monkeypatch):
-    usual = choosing.choose
-
-    def choose(view, head):
-        return ([Upper(view)], True) if head.startswith(b"upper:") else usual(view, head)
-
-    monkeypatch.setattr(choosing, "choose", choose)
-
-
-class Viewer:
-    """Notes all that it hears; says what `answers` has for a word."""
-
-    def __init__(self, answers=None, unscannable=None, wants=lambda view: True):
-        self.heard, self.answers, self.wants = {}, answers or {}, wants
-        if unscannable:
-            self.unscannable = unscannable
-
-    def opened(self, view):
-        if not self.wants(view):
-            return None
-        self.heard[view.path] = b""
-
-        def scan(data):
-            self.heard[view.path] += data or b"."
-            return next((said for word, said in self.answers.items() if word in self.heard[view.path]), None)
-
-        return scan
-
-
-def rule(name="r", on_error=Action.BLOCK, limit=1.0):
-    return Rule(name, object(), None, False, on_error, limit, 0)
-
-
-def run(raw, *viewers, size=1 << 20, scanners=(), notes=None, order=()):
-    notes = [] if notes is None else notes
-    viewers = [(each if isinstance(each, tuple) else (rule(), each)) for each in viewers]
-
-    def note(decision):
-        notes.append(decision)
-        return decision.action is not Action.ALERT
-
-    async def show():
-        body, out = Body(list(scanners), "", note, viewers=viewers, order=order), []
-        for chunk in [*(raw[at : at + size] for at in range(0, len(raw), size)), None]:
-            chunks, stop = await body.show(chunk)
-            out += chunks
-            if stop:
-                break
-        return b"".join(out), stop and (stop.rule, stop.action)
-
-    return asyncio.run(show())
+__all__ = ["reader"]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_all_views_are_heard(size):
     viewer = Viewer()
     text = b"upper:" + b"abc " * 3000
-    assert run(text, viewer, size=size) == (text, None)
+    assert hear(text, viewer, size=size) == (text, None)
     assert viewer.heard == {"body": text + b".", "body > upper": text.upper() + b"."}
 
 
@@ -128,7 +31,7 @@ def test_a_value_of_a_view_never_leaves(size):
     """The view scanner needs 2 KiB more to know, as that of patterns does."""
     text = b"upper:" + b"." * 6000 + b"secret" + b"," * 8000
     viewer = Viewer({b"SECRET" + b"," * 40: block("no")}, wants=lambda view: view.path.endswith("upper"))
-    left, stop = run(text, viewer, size=size)
+    left, stop = hear(text, viewer, size=size)
     assert stop == ("r", Action.BLOCK)
     assert len(left) <= text.index(b"secret") + 4
 
@@ -138,7 +41,7 @@ def test_a_value_that_is_written_long_never_leaves(size):
     """Two thousand characters more are twelve thousand bytes of the body."""
     text = b"".join(b"\\u%04x" % c for c in b"." * 3000 + b"SECRET" + b"," * 4000)
     viewer = Viewer({b"SECRET" + b"," * 2000: block("no")}, wants=lambda view: view.path.endswith("unescaped"))
-    left, stop = run(text, viewer, size=size)
+    left, stop = hear(text, viewer, size=size)
     assert stop == ("r", Action.BLOCK)
     assert len(left) <= 3000 * 6 + 4
 
@@ -169,13 +72,13 @@ def test_order(viewers, said):
     pairs = [(rule(name), Viewer(answers)) for name, answers in zip(("first", "second"), viewers)]
     if said == "first" and b"B" in viewers[0]:
         said = "second"     # it hears the body before what is inside it
-    assert run(b"upper:abc", *pairs)[1] == (said and (said, Action.BLOCK))
+    assert hear(b"upper:abc", *pairs)[1] == (said and (said, Action.BLOCK))
 
 
 def test_an_allow_silences_scanners_behind_it():
     first, second = rule("first"), rule("second")
     scanners = [(second, lambda data: None if data else block("too late"))]
-    assert run(b"abc" * 400, (first, Viewer({b"a": allow("x")})), scanners=scanners, order=(first, second))[1] is None
+    assert hear(b"abc" * 400, (first, Viewer({b"a": allow("x")})), scanners=scanners, order=(first, second))[1] is None
 
 
 @pytest.mark.parametrize(("raw", "reason"), [
@@ -190,7 +93,7 @@ def test_unscannable(raw, reason, answer, monkeypatch):
     monkeypatch.setattr(body_module, "MAX_PINNED", 64 * 1024)
     told = []
     viewer = Viewer(unscannable=lambda view, why: told.append((view.path, why)) or answer)
-    left, stop = run(raw, viewer, size=30_000)
+    left, stop = hear(raw, viewer, size=30_000)
     assert told[0][0] == "body"
     assert reason in told[0][1]
     if answer:
@@ -203,7 +106,7 @@ def test_unscannable(raw, reason, answer, monkeypatch):
 @pytest.mark.parametrize(("on_error", "stop"), [(Action.BLOCK, ("r", Action.BLOCK)), (Action.ALLOW, None)])
 def test_unscannable_without_an_opinion(on_error, stop):
     notes = []
-    assert run(b"upper:!", (rule(on_error=on_error), Viewer()), notes=notes)[1] == stop
+    assert hear(b"upper:!", (rule(on_error=on_error), Viewer()), notes=notes)[1] == stop
     assert notes[0].reason.startswith("unscannable body: an exclamation mark")
 
 
@@ -214,7 +117,7 @@ def test_what_takes_too_long_in_all(answer, monkeypatch):
     viewer, told = Viewer(unscannable=lambda view, why: told.append(why) or answer), []
     raw = b"upper:" + b"abc" * 100_000
     monkeypatch.setattr(Upper, "feed", lambda self, data: sum(range(100 * len(data))))
-    left, stop = run(raw, viewer)
+    left, stop = hear(raw, viewer)
     assert told == ["it takes too long to read what is inside"]
     assert (left, stop) == ((b"", ("r", Action.BLOCK)) if answer else (raw, None))
     assert answer or viewer.heard["body"] == raw + b"."
@@ -222,96 +125,7 @@ def test_what_takes_too_long_in_all(answer, monkeypatch):
 
 def test_what_is_put_off_is_heard_before_anything_leaves():
     viewer = Viewer({b"later": block("there it is")})
-    assert run(b"upper:?", viewer) == (b"", ("r", Action.BLOCK))
-
-
-# -- waiting
-
-
-def promise(said, seconds=0.0):
-    async def answer():
-        await asyncio.sleep(seconds)
-        return said
-
-    return answer()
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("said", "stop"), [(None, None), (block("x"), ("r", Action.BLOCK))])
-def test_a_scanner_that_promises(said, stop, size):
-    """What comes meanwhile is kept for it, in order."""
-    pieces = []
-
-    class Slow:
-        def opened(self, view):
-            def scan(data):
-                pieces.append(data)
-                return promise(said if not data else None)
-
-            return scan if view.path == "body" else None
-
-    text = b"upper:" + b"0123456789" * 9
-    assert run(text, Slow(), size=size) == (b"" if said else text, stop)
-    assert b"".join(pieces) == text
-    assert pieces[-1] == b""
-
-
-def test_a_body_scanner_that_promises():
-    assert run(b"abc", scanners=[(rule(), lambda data: promise(block("x")))])[1] == ("r", Action.BLOCK)
-
-
-@pytest.mark.parametrize("what", ["view", "body"])
-def test_a_promise_that_is_not_kept(what):
-    late = rule(limit=0.05)
-    began = time.monotonic()
-    scan = lambda data: promise(None, 5)  # noqa: E731
-    viewer = type("Late", (), {"opened": lambda self, view: scan})()
-    left, stop = run(b"abc", *([(late, viewer)] if what == "view" else []), scanners=[(late, scan)] if what == "body" else [])
-    assert (left, stop) == (b"", ("r", Action.BLOCK))
-    assert time.monotonic() - began < 2
-
-
-# -- slices
-
-
-def test_others_have_their_turn():
-    """A scanner that takes long for a chunk: between its pieces, others go on."""
-    def slow(data):
-        until = time.perf_counter() + 0.0005
-        while time.perf_counter() < until:
-            """Work."""
-
-    async def both():
-        body, turns = Body([(rule(), slow)], "", lambda _: True), 0
-
-        async def others():
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        other = asyncio.create_task(others())
-        await body.show(b"z" * 1_000_000)
-        other.cancel()
-        return turns
-
-    assert asyncio.run(both()) >= 25
-
-
-def test_pieces_shrink_where_reading_takes_long():
-    """A piece of 16 KiB that takes 10 ms would hold everybody else up."""
-    took = []
-
-    class Slow(Viewer):
-        def opened(self, view):
-            def scan(data):
-                took.append(len(data))
-                time.sleep(len(data) * 1e-6)
-
-            return scan
-
-    run(b"z" * 200_000, Slow())
-    assert max(took[10:]) <= 4096
+    assert hear(b"upper:?", viewer) == (b"", ("r", Action.BLOCK))
 
 
 @pytest.mark.parametrize("coding", ["zstd", "gzip", "br"])

@@ -4,7 +4,6 @@
 (OpenSSL 3.0), OpenSSL 4.0, Python 3.13, Node 20, Java 17, wget and git (GnuTLS 3.7), with options in the names.
 """
 
-import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from proxy.mirror import (
     apply,
     offer,
 )
+from tests.proxy.handshake import shake
 
 HELLOS = {path.stem: bytes.fromhex(path.read_text()) for path in sorted(Path(__file__).with_name("hellos").iterdir())}
 EXTENDED_MASTER_SECRET, RENEGOTIATION_INFO, EARLY_DATA = 23, 0xFF01, 42
@@ -144,11 +144,6 @@ def test_what_openssl_cannot_do_is_an_error_and_leaves_none_behind():
 
 # -- with an origin
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority.create(tmp_path_factory.mktemp("ca") / "ca")
-
-
 def handshake(terms: Offer, authority: Authority, groups: bytes = b"", oldest: int = TLS1_2, newest: int = TLS1_3,
               ciphers: bytes = b"") -> SSL.Connection:
     """Meet an origin over memory BIOs; `SSL.Error` if the two do not agree."""
@@ -166,12 +161,7 @@ def handshake(terms: Offer, authority: Authority, groups: bytes = b"", oldest: i
     client, server = SSL.Connection(ours), SSL.Connection(theirs)
     client.set_connect_state()
     server.set_accept_state()
-    for _ in range(4):
-        for end, other in ((client, server), (server, client)):
-            with contextlib.suppress(SSL.WantReadError):
-                end.do_handshake()
-            with contextlib.suppress(SSL.WantReadError):
-                other.bio_write(end.bio_read(1 << 20))
+    shake(client, server)
     return client
 
 

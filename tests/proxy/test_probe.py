@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import threading
 import time
+from functools import partial
 
 import pytest
 from cryptography import x509
@@ -21,6 +21,7 @@ from proxy.probe import Probe
 from proxy.revocation import Revocation
 from proxy.rules import Refusal, Rule
 from proxy.tlspolicy import Exempt, Upstream
+from tests.accepting import accepting
 from tests.live import pki
 from tests.proxy.origin import Origin
 
@@ -50,15 +51,8 @@ def listening(act):
         with sock, contextlib.suppress(OSError):
             act(sock)
 
-    def accept():
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()
-        listener.shutdown(socket.SHUT_RDWR)
+    with accepting(lambda sock: partial(one, sock)) as port:
+        yield "127.0.0.1", port
 
 
 def speaking(folder, heard, names=("bank.test",), *, newest=ssl.TLSVersion.TLSv1_3, ask=False):

@@ -15,13 +15,10 @@ import pytest
 from proxy import history
 from proxy.recorder import Order, recording
 from proxy.schema import History
+from tests.waiting import wait_for
 
-
-def wait_for(true, limit=15.0):
-    until = time.monotonic() + limit
-    while not (value := true()) and time.monotonic() < until:
-        time.sleep(0.05)
-    return value
+#: Seconds for it to have written what there is.
+WAIT = 15.0
 
 
 def recorded(state, port):
@@ -60,10 +57,10 @@ def test_a_connection_is_recorded_open_and_ended(tmp_path, connect):
         port = client.getsockname()[1]
         client.sendall(b"x" * 1000)
         accepted.recv(1000)
-        assert wait_for(lambda: [row for row in recorded(state, port) if row.ended is None and row.pid == os.getpid()])
+        assert wait_for(lambda: [row for row in recorded(state, port) if row.ended is None and row.pid == os.getpid()], WAIT)
         for end in (client, accepted, server):
             end.close()
-        assert wait_for(lambda: [row for row in recorded(state, port) if row.ended is not None])
+        assert wait_for(lambda: [row for row in recorded(state, port) if row.ended is not None], WAIT)
     row, = (row for row in recorded(state, port) if row.local[1] == port)
     assert (row.sent, row.pid, row.state) == (1000, os.getpid(), "CLOSED")
 
@@ -71,7 +68,7 @@ def test_a_connection_is_recorded_open_and_ended(tmp_path, connect):
 def test_what_ended_last_is_written_at_the_end(tmp_path, connect):
     state = tmp_path / "state"
     with recording(state, History()):
-        assert wait_for(lambda: (history.folder_of(state) / history.DATABASE).exists())
+        assert wait_for(lambda: (history.folder_of(state) / history.DATABASE).exists(), WAIT)
         time.sleep(1)
         ends = connect()
         port = ends[1].getsockname()[1]
@@ -90,7 +87,7 @@ def test_none_is_written_where_none_is_wanted(tmp_path):
 @pytest.mark.parametrize("how", ["its input ends", "SIGTERM"])
 def test_it_ends(tmp_path, how):
     with recorder(tmp_path / "state") as child:
-        assert wait_for(lambda: (history.folder_of(tmp_path / "state") / history.DATABASE).exists())
+        assert wait_for(lambda: (history.folder_of(tmp_path / "state") / history.DATABASE).exists(), WAIT)
         time.sleep(0.5)
         child.send_signal(signal.SIGINT)        # the launcher's, not its
         if how == "SIGTERM":
@@ -120,7 +117,7 @@ def test_a_full_disk_is_a_gap_and_it_goes_on(tmp_path, connect):
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
 
     with recorder(state, preexec_fn=limited) as child:
-        assert wait_for(lambda: (history.folder_of(state) / history.DATABASE).exists())
+        assert wait_for(lambda: (history.folder_of(state) / history.DATABASE).exists(), WAIT)
         time.sleep(1)
         for _ in range(40):     # more rows than there is room for
             with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
@@ -130,6 +127,6 @@ def test_a_full_disk_is_a_gap_and_it_goes_on(tmp_path, connect):
         resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         time.sleep(1)
         port = connect()[1].getsockname()[1]
-        assert wait_for(lambda: recorded(state, port))
+        assert wait_for(lambda: recorded(state, port), WAIT)
         child.stdin.close()
         assert child.wait(15) == 0

@@ -16,22 +16,17 @@ from mitmproxy import http
 from addons.cards import Cards
 from addons.credentials import Secrets
 from addons.verdict import Action
-from proxy import deadline, redacting
+from proxy import redacting
 from proxy.body import Body
 from proxy.chain import Exchange, Rule
-from tests.addons.conftest import request
+from tests.addons.conftest import SIZES, request
+from tests.proxy.bodies import show
 
-SIZES = [1, 2, 7, 64, 1000, 1 << 20]
 KEY = b"AKIA" + b"4QXB7ZKLMRTW2NPD"
 STARS = b"*" * len(KEY)
 CARD = b"4111111111111111"
 WORDS = b"some words and more of them, " * 700
 BUFFER = 1 << 20
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _deadlines():
-    deadline.prepare()
 
 
 def rules(action="redact"):
@@ -45,18 +40,7 @@ def passed(raw, size=1 << 20, declared="", coding="", whole=0, refuses=""):
     exchange = Exchange(request(), rules())
     body = Body([], coding, exchange.note, viewers=exchange.viewers("requestviews"), declared=declared,
                 order=exchange.rules, whole=whole, refuses=lambda: refuses)
-
-    async def show():
-        out = []
-        for at in range(0, len(raw), size):
-            chunks, stop = await body.show(raw[at : at + size])
-            out += chunks
-            if stop:
-                return b"".join(out), stop
-        chunks, stop = await body.show(None)
-        return b"".join(out + chunks), stop
-
-    out, stop = asyncio.run(show())
+    out, stop = asyncio.run(show(body, raw, size))
     return out, stop, exchange, body
 
 

@@ -1,29 +1,36 @@
 """Revoked certificates are refused, however it is known; nobody is asked twice; and silence has its stated answer."""
 
 import asyncio
-import contextlib
 import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
-from OpenSSL import SSL
 
 from proxy import fetching, revocation
 from proxy.revocation import Revocation
 from proxy.rules import Rule
-from tests.proxy.responder import DAY, HOUR, NOW, Ca, Responder, addresses, gives, named, raw, status
+from tests.proxy.responder import (
+    DAY,
+    GOOD,
+    HOUR,
+    NOW,
+    REVOKED,
+    Ca,
+    Responder,
+    Site,
+    addresses,
+    gives,
+    named,
+    raw,
+    responder,
+    rule,
+    status,
+)
 
-GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
+__all__ = ["responder"]
 #: In the tests, for places that do not answer.
 PATIENCE = 0.4
-
-
-@pytest.fixture
-def responder():
-    with Responder().serve() as served:
-        yield served
 
 
 @pytest.fixture(autouse=True)
@@ -32,128 +39,8 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(revocation, "PATIENCE", PATIENCE)
 
 
-class Site:
-    """An origin's certificate whose CA has a responder at /ocsp and a list at /crl, as far as they are wanted."""
-
-    def __init__(self, responder, *, asks="ocsp", **options):
-        self.responder = responder
-        self.ca = Ca()
-        places = {"responders": [responder.url("/ocsp")] if "ocsp" in asks else [],
-                  "lists": [responder.url("/crl")] if "crl" in asks else []}
-        self.leaf = self.ca.leaf(**places, **options)
-        self.path = [self.leaf, self.ca.certificate]
-
-    def say(self, state):
-        """Both places say so from now on."""
-        serials = [self.leaf.serial_number] if state is REVOKED else []
-        self.responder.paths |= {"/ocsp": gives(self.ca.answer(self.leaf, state)),
-                                 "/crl": gives(self.ca.revocation_list(serials))}
-        return self
-
-
-def rule(refusal):
-    return refusal and refusal.rule
-
-
 def check(site, mode="check", known=None):
     return rule(asyncio.run((known or Revocation()).check(site.path, mode)))
-
-
-# -- stapled
-
-@pytest.mark.parametrize(("state", "must_staple", "expected"), [
-    pytest.param(GOOD, True, None, id="good, as demanded"),
-    pytest.param(GOOD, False, None, id="good"),
-    pytest.param(REVOKED, True, Rule.REVOKED, id="revoked, as demanded"),
-    pytest.param(REVOKED, False, Rule.REVOKED, id="revoked"),
-    pytest.param(UNKNOWN, True, Rule.MUST_STAPLE, id="of no use where one is demanded"),
-    pytest.param(UNKNOWN, False, None, id="of no use"),
-    pytest.param(None, True, Rule.MUST_STAPLE, id="none where one is demanded"),
-    pytest.param(None, False, None, id="none"),
-])
-@pytest.mark.parametrize("mode", ["off", "stapled", "check", "require"])
-def test_staples(responder, state, must_staple, expected, mode):
-    site = Site(responder, must_staple=must_staple)
-    staple = site.ca.answer(site.leaf, state) if state else b""
-    refusal = Revocation().judge_staple(site.path, staple, mode)
-    assert rule(refusal) == (None if mode == "off" else expected)
-    assert refusal is None or refusal.reason.endswith(".")
-
-
-def test_a_staple_counts_for_the_path_it_is_for(responder):
-    site, other = Site(responder, must_staple=True), Site(responder)
-    staple = other.ca.answer(other.leaf)
-    assert rule(Revocation().judge_staple(site.path, staple)) == Rule.MUST_STAPLE
-    assert rule(Revocation().judge_staple([site.leaf], site.ca.answer(site.leaf))) == Rule.MUST_STAPLE, "no issuer"
-
-
-@pytest.mark.parametrize("junk", [b"\x30\x03\x0a\x01\x00", b"junk", b"\x30\x84\xff\xff\xff\xff", bytes(100_000)])
-def test_a_staple_of_junk_counts_as_none(responder, junk):
-    assert Revocation().judge_staple(Site(responder).path, junk) is None
-    assert rule(Revocation().judge_staple(Site(responder, must_staple=True).path, junk)) == Rule.MUST_STAPLE
-
-
-def test_what_was_stapled_is_not_asked_for(responder):
-    site, known = Site(responder).say(REVOKED), Revocation()
-    assert known.judge_staple(site.path, site.ca.answer(site.leaf)) is None
-    assert check(site, known=known) is None
-    assert not responder.hits
-
-
-def test_a_good_answer_from_before_does_not_undo_a_revocation(responder):
-    site, known = Site(responder).say(REVOKED), Revocation()
-    assert check(site, known=known) == Rule.REVOKED
-    assert known.judge_staple(site.path, site.ca.answer(site.leaf)) is None
-    assert check(site, known=known) == Rule.REVOKED
-
-
-def handshake(site, key, staple, version):
-    """A TLS handshake in memory; returns what each side says in the end."""
-    known, refusals = Revocation(), []
-    server = SSL.Context(SSL.TLS_SERVER_METHOD)
-    server.use_certificate(site.leaf)
-    server.use_privatekey(key)
-    server.set_ocsp_server_callback(lambda *_: staple)
-    client = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    client.set_max_proto_version(version)
-    client.get_cert_store().add_cert(SSL.X509.from_cryptography(site.ca.certificate))
-    client.set_verify(SSL.VERIFY_PEER)
-
-    def judge(connection, stapled, _):
-        path = [each.to_cryptography() for each in connection.get_verified_chain()]
-        refusals.append(known.judge_staple(path, stapled))
-        return refusals[-1] is None
-
-    client.set_ocsp_client_callback(judge)
-    ends = SSL.Connection(client), SSL.Connection(server)
-    ends[0].request_ocsp()
-    ends[0].set_connect_state()
-    ends[1].set_accept_state()
-    errors = ["", ""]
-    for _ in range(4):
-        for this, other, number in ((*ends, 0), (*ends[::-1], 1)):
-            try:
-                this.do_handshake()
-                this.recv(1)
-            except SSL.WantReadError:
-                pass
-            except SSL.Error as error:
-                errors[number] = errors[number] or str(error)
-            with contextlib.suppress(SSL.WantReadError):
-                other.bio_write(this.bio_read(1 << 16))
-    return refusals, *errors
-
-
-@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION], ids=["1.2", "1.3"])
-@pytest.mark.parametrize(("must_staple", "state", "expected"), [
-    (True, GOOD, None), (True, None, Rule.MUST_STAPLE), (False, REVOKED, Rule.REVOKED), (False, None, None)])
-def test_a_handshake_ends_with_the_alert_for_it(responder, must_staple, state, expected, version):
-    key = ec.generate_private_key(ec.SECP256R1())
-    site = Site(responder, must_staple=must_staple, key=key)
-    staple = site.ca.answer(site.leaf, state) if state else b""
-    refusals, client, server = handshake(site, key, staple, version)
-    assert [rule(each) for each in refusals] == [expected]
-    assert ("bad certificate status response" in server) == bool(client) == bool(expected), (client, server)
 
 
 # -- asked
@@ -241,6 +128,20 @@ def test_what_has_run_out_is_asked_again(responder, asks):
     clock[0] = NOW + DAY + HOUR
     assert check(site, known=known) == Rule.REVOKED
     assert sum(responder.hits.values()) == 2
+
+
+def test_what_was_stapled_is_not_asked_for(responder):
+    site, known = Site(responder).say(REVOKED), Revocation()
+    assert known.judge_staple(site.path, site.ca.answer(site.leaf)) is None
+    assert check(site, known=known) is None
+    assert not responder.hits
+
+
+def test_a_good_answer_from_before_does_not_undo_a_revocation(responder):
+    site, known = Site(responder).say(REVOKED), Revocation()
+    assert check(site, known=known) == Rule.REVOKED
+    assert known.judge_staple(site.path, site.ca.answer(site.leaf)) is None
+    assert check(site, known=known) == Rule.REVOKED
 
 
 # -- not answered

@@ -1,8 +1,7 @@
 """Revocation through a whole worker on stock settings: a page before a byte of the request has left, and no names."""
 
 import contextlib
-import socket
-import threading
+from functools import partial
 
 import pytest
 from cryptography import x509
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from OpenSSL import SSL
 
+from tests.accepting import accepting
 from tests.proxy.conftest import GET, running
 from tests.proxy.origin import OK
 from tests.proxy.responder import Ca, Responder, gives, named, places, sign, status
@@ -40,25 +40,19 @@ class Stapler:
 
     @contextlib.contextmanager
     def serve(self):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        with accepting(lambda sock: partial(self._attend, sock)) as self.port:
             yield self
-            listener.shutdown(socket.SHUT_RDWR)
 
-    def _accept(self, listener):
-        with contextlib.suppress(OSError):
-            while True:
-                sock, _ = listener.accept()
-                with sock, contextlib.suppress(SSL.Error, OSError):
-                    tls = SSL.Connection(self.context, sock)
-                    tls.set_accept_state()
-                    tls.do_handshake()
-                    self.data = b""
-                    while b"\r\n\r\n" not in self.data:
-                        self.data += tls.recv(4096)
-                    tls.sendall(OK)
-                    tls.shutdown()
+    def _attend(self, sock):
+        with sock, contextlib.suppress(SSL.Error, OSError):
+            tls = SSL.Connection(self.context, sock)
+            tls.set_accept_state()
+            tls.do_handshake()
+            self.data = b""
+            while b"\r\n\r\n" not in self.data:
+                self.data += tls.recv(4096)
+            tls.sendall(OK)
+            tls.shutdown()
 
 
 @pytest.fixture(scope="module")

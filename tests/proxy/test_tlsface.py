@@ -19,11 +19,6 @@ from proxy.tlsface import Tls, upstream_roots
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority.create(tmp_path_factory.mktemp("ca") / "ca")
-
-
-@pytest.fixture(scope="module")
 def origin_authority(tmp_path_factory):
     return Authority.create(tmp_path_factory.mktemp("origin") / "ca")
 

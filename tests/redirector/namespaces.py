@@ -19,6 +19,7 @@ from redirector import release
 from redirector.cgroups import mount
 from redirector.plan import Plan
 from redirector.wire import HEARTBEAT_INTERVAL, Decoder, Heartbeat, Message, Start, encode
+from tests.waiting import wait_for
 
 #: Documentation prefixes (RFC 5737, RFC 3849) stand for the internet, 10.77.0.0/24 for a LAN.
 CLIENT4, ORIGIN4, ORIGIN6, ORIGIN_LAN = "198.51.100.1", "198.51.100.2", "2001:db8::2", "10.77.0.2"
@@ -37,15 +38,29 @@ def sh(command: str) -> str:
     return subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True).stdout
 
 
-def wait_for(true: Callable[[], Any], limit: float = WAIT) -> Any:
-    deadline = time.monotonic() + limit
-    while not (value := true()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+def within(path: Path, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a function in the network namespace at this path, in a thread of its own, as setns(2) is per thread."""
+    result: list[Any] = []
+
+    def inside() -> None:
+        with path.open() as namespace:
+            os.setns(namespace.fileno(), os.CLONE_NEWNET)
+        try:
+            result.append((function(*args, **kwargs), None))
+        except Exception as error:
+            result.append((None, error))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    value, error = result[0]
+    if error:
+        raise error
     return value
 
 
 class Namespace:
-    """`call` runs a function inside, in a thread of its own, as setns(2) is per thread."""
+    """`call` runs a function inside."""
 
     def __init__(self, name: str) -> None:
         self.path = Path("/var/run/netns", name)
@@ -53,23 +68,7 @@ class Namespace:
         self.name = name
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result: list[Any] = []
-
-        def inside() -> None:
-            with self.path.open() as namespace:
-                os.setns(namespace.fileno(), os.CLONE_NEWNET)
-            try:
-                result.append((function(*args, **kwargs), None))
-            except Exception as error:
-                result.append((None, error))
-
-        thread = threading.Thread(target=inside)
-        thread.start()
-        thread.join()
-        value, error = result[0]
-        if error:
-            raise error
-        return value
+        return within(self.path, function, *args, **kwargs)
 
     def sh(self, command: str) -> str:
         return str(self.call(sh, command))
@@ -132,6 +131,10 @@ class Network:
         done = self.client.call(subprocess.run, ["bash", "-c", script], capture_output=True, text=True, user=uid,
                                 group=uid, extra_groups=[], timeout=3 * WAIT)
         return done.stdout.strip() or ("refused" if "refused" in done.stderr else "silence")
+
+    def heard(self) -> int:
+        """How many TCP segments have come to the origin."""
+        return int(self.origin.sh("awk '$1 == \"Tcp:\" {heard = $11} END {print heard}' /proc/net/snmp"))
 
     def close(self) -> None:
         for endpoint in self._open:

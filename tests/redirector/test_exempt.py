@@ -11,7 +11,7 @@ from redirector import exempt, release
 from redirector.cgroups import mount
 from redirector.exempt import Exemption, listening, sweep
 from redirector.plan import BackendError, Plan
-from tests.redirector.namespaces import wait_for
+from tests.waiting import wait_for
 
 #: Two children hold the listener, as workers do; a grandchild and a child from before do not.
 SERVER = """

@@ -13,7 +13,7 @@ import pytest
 
 from redirector.keeper import Keeper, _children, group, look
 from tests.redirector.hooked import Hooked, hooked
-from tests.redirector.namespaces import wait_for
+from tests.waiting import wait_for
 
 __all__ = ["hooked"]        # a fixture
 

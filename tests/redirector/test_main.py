@@ -28,7 +28,7 @@ from redirector.wire import (
     Stop,
     encode,
 )
-from tests.redirector.namespaces import wait_for
+from tests.waiting import wait_for
 
 #: Seconds of silence in the tests here.
 LIMIT = 0.4

@@ -1,13 +1,11 @@
-"""A connection leads to the process that opened it, as long as there is one."""
+"""A connection leads to the process that opened it; those that have ended are in test_owner_gone.py."""
 import contextlib
-import ctypes
 import os
 import pwd
 import shutil
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -15,50 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from redirector import cgroups, owner, sockets
-from redirector.plan import NO_UID
+from redirector import owner
 from redirector.wire import MAX_CMDLINE, Decoder, Lookup, Owner, encode
+from tests.redirector.whose import CONNECT, NOBODY, ask, child, own_group, server, shell, source, started
 
-#: A system call that has the same number everywhere.
-CLONE3 = 435
-CONNECT = """import socket, sys
-connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-print(flush=True)
-input()"""
-
-
-@pytest.fixture(params=["noted", "searched"], autouse=True)
-def source(request):
-    """Every answer is the same whether the kernel noted who connected, or /proc is searched."""
-    if request.param == "searched":
-        yield request.param
-        return
-    with owner.watching() as hindrance:
-        if hindrance:
-            pytest.skip(hindrance)
-        yield request.param
-
-
-@pytest.fixture
-def server():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
-
-
-@pytest.fixture
-def child(server):
-    """A process with one connection to the server, and awkward arguments."""
-    command = [sys.executable, "-c", CONNECT, str(server.getsockname()[1]), "a b", "\x1b[2J\n", "ü" * 1000]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        yield process
-        process.kill()
+__all__ = ["child", "server", "source"]
 
 
 def test_another_process(server, child):
-    accepted, client = server.accept()
-    with accepted:
-        found = owner.find(client, server.getsockname())
+    found = ask(server)
     assert (found.pid, found.uid, found.ended) == (child.pid, os.geteuid(), False)
     assert found.user == pwd.getpwuid(os.geteuid()).pw_name
     assert found.exe == os.path.realpath(sys.executable)
@@ -71,9 +34,7 @@ def test_another_process(server, child):
 
 
 def test_the_answer_always_fits_a_line(server, child):
-    accepted, client = server.accept()
-    with accepted:
-        found = owner.find(client, server.getsockname())
+    found = ask(server)
     assert sum(len(word.encode()) + 1 for word in found.cmdline) <= MAX_CMDLINE
     assert encode(Owner(1, found))
 
@@ -90,35 +51,13 @@ def test_names_may_be_any_bytes(server, tmp_path, name):
     """A program at such a path, with such a name and such words, in such a control group where we may make one."""
     program = os.fsencode(tmp_path) + b"/" + name
     shutil.copy(os.path.realpath("/bin/bash"), program)
-    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo; read".encode()
-    with own_group(name) as enter, subprocess.Popen([program, b"-c", script, name], stdin=subprocess.PIPE,
-                                                    stdout=subprocess.PIPE, preexec_fn=enter) as process:
-        process.stdout.readline()
-        accepted, client = server.accept()
-        with accepted:
-            found = owner.find(client, server.getsockname())
-        process.kill()
+    with own_group(name) as enter, started([program, b"-c", shell(server).encode(), name], preexec_fn=enter) as process:
+        found = ask(server)
     assert found.pid == process.pid
     assert found.exe.startswith(str(tmp_path))
     assert found.cgroup.startswith("/lockgate-test") or os.geteuid() != 0
     assert Decoder().feed(encode(Owner(1, found))) == [Owner(1, found)]
     assert all(text.isprintable() for text in (found.exe, found.cgroup, *found.cmdline))
-
-
-@contextlib.contextmanager
-def own_group(name, above="lockgate-test-%d"):
-    """What a child calls to enter a control group of this name; nothing for who may make none."""
-    if os.geteuid() != 0:
-        yield None
-        return
-    outer = Path(cgroups.mount(), above % os.getpid())
-    inner = outer / os.fsdecode(name)
-    inner.mkdir(parents=True)
-    try:
-        yield lambda: (inner / "cgroup.procs").write_text(str(os.getpid()))
-    finally:
-        inner.rmdir()
-        outer.rmdir()
 
 
 def test_a_path_too_long_for_the_kernel_hides_no_process(server, tmp_path, monkeypatch):
@@ -127,13 +66,8 @@ def test_a_path_too_long_for_the_kernel_hides_no_process(server, tmp_path, monke
         Path("d" * 120).mkdir()
         os.chdir("d" * 120)
     shutil.copy(os.path.realpath("/bin/bash"), "bash")
-    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo; read"
-    with subprocess.Popen(["./bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        accepted, client = server.accept()
-        with accepted:
-            found = owner.find(client, server.getsockname())
-        process.kill()
+    with started(["./bash", "-c", shell(server)]) as process:
+        found = ask(server)
     assert (found.pid, found.exe) == (process.pid, "")
 
 
@@ -147,25 +81,6 @@ def test_ourselves_by_either_form_of_the_address(server):
         (host, port), (server_host, server_port) = client.getsockname(), client.getpeername()
         assert owner.find((host, port), (server_host, server_port)).pid == os.getpid()
         assert owner.find((f"::ffff:{host}", port), (f"::ffff:{server_host}", server_port)).pid == os.getpid()
-
-
-def test_a_process_that_has_ended(server, child, source):
-    accepted, client = server.accept()
-    with accepted:
-        accepted.sendall(b"x" * 1000)            # unread: the socket ends by a reset, and nothing of it stays
-        child.kill()
-        child.wait()
-        found = owner.find(client, server.getsockname())
-    pid = child.pid if source == "noted" else None
-    assert found is None or (found.pid, found.exe, found.ended) == (pid, "", True)
-
-
-def test_a_socket_that_is_still_closing(server, source):
-    """The one who connected is known, a holder there is none."""
-    with socket.create_connection(server.getsockname()) as client:
-        here, there = client.getsockname(), client.getpeername()
-    found = owner.find(here, there)
-    assert (found.pid, found.ended) == ((os.getpid(), False) if source == "noted" else (None, True))
 
 
 def test_no_such_connection(server):
@@ -199,9 +114,7 @@ def test_a_path_of_ones_own_making_is_not_believed(server, place, expected):
     own = f"mount -t tmpfs none {Path(place).parent} && mkdir -p {place} && cp {perl} {place}/perl && "
     command = ["unshare", "-m", "sh", "-c", f"{own if place else ''}exec {place or '/usr/bin'}/perl -e \"$0\"", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        accepted, client = server.accept()
-        with accepted:
-            found = owner.find(client, server.getsockname())
+        found = ask(server)
         process.stdin.close()
     assert found.pid == process.pid
     assert found.exe == (expected or perl)
@@ -209,17 +122,17 @@ def test_a_path_of_ones_own_making_is_not_believed(server, place, expected):
 
 def test_a_child_that_inherits_it_is_not_the_one_who_connected(server):
     """A shell connects, a child of it speaks: the shell is named, while it lives."""
-    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; sleep 60 & echo $!; read"
-    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
-        child = int(shell.stdout.readline())
+    with subprocess.Popen(["bash", "-c", shell(server, "sleep 60 & echo $!; read")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as connecting:
+        child = int(connecting.stdout.readline())
         accepted, client = server.accept()
         with accepted, os.fdopen(os.pidfd_open(child)) as handle:
             there = owner.find(client, server.getsockname())
-            shell.kill()
-            shell.wait()
+            connecting.kill()
+            connecting.wait()
             gone = owner.find(client, server.getsockname())
             signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
-    assert there.pid in ((shell.pid,) if owner._connects else (shell.pid, child))
+    assert there.pid in ((connecting.pid,) if owner._connects else (connecting.pid, child))
     assert (gone.pid, gone.ended) == (child, False)
 
 
@@ -232,7 +145,6 @@ TAKE = """import os, socket, sys
 data, (taken,), *_ = socket.recv_fds(socket.socket(fileno=int(sys.argv[1])), 1, 1)
 print(flush=True)
 input()"""
-NOBODY = 65534
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
@@ -262,103 +174,3 @@ def test_one_that_was_sent_a_socket_is_not_the_one_who_connected(server, source,
         assert (gone.pid, gone.ended) == ((receiver.pid, False) if taker == NOBODY else (sender.pid, True))
     else:               # the newest holder of the user, and where there is none, of any
         assert found.pid in (sender.pid, receiver.pid)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups here")
-def test_the_unit_is_known_of_one_that_has_ended(server):
-    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}"
-    with own_group(b"own.service", "lockgate-test-%d.slice") as enter:
-        subprocess.run(["bash", "-c", script], preexec_fn=enter, check=True)
-        accepted, client = server.accept()
-        with accepted:
-            found = owner.find(client, server.getsockname())
-    assert found.ended
-    if found.uid == NO_UID and not owner._connects:
-        pytest.skip("the kernel has forgotten the socket already, and nobody noted who connected it")
-    assert (found.service, found.cgroup) == ("own.service", f"/lockgate-test-{os.getpid()}.slice/own.service")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
-def test_a_user_who_has_left_is_not_taken_for_root(server, source):
-    """Of a socket that is closed on our side the kernel soon says uid 0, and nothing of its group."""
-    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}"
-    with own_group(b"own.service", "lockgate-test-%d.slice") as enter:
-        subprocess.run(["setpriv", f"--reuid={NOBODY}", "--clear-groups", "bash", "-c", script], preexec_fn=enter, check=True)
-        accepted, client = server.accept()
-        with accepted:
-            assert accepted.recv(1) == b""
-            until = time.monotonic() + 5
-            while sockets.find(client, server.getsockname()).uid == NOBODY and time.monotonic() < until:
-                time.sleep(0.01)
-            assert sockets.find(client, server.getsockname()).uid == NO_UID
-            found = owner.find(client, server.getsockname())
-    if source == "noted":
-        assert (found.uid, found.user, found.service, found.ended) == (NOBODY, "nobody", "own.service", True)
-    else:
-        assert (found.uid, found.user, found.ended) == (NO_UID, "", True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups here")
-def test_a_process_of_a_user_who_has_left(server):
-    """The socket is closed and forgotten, its process is there."""
-    command = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "bash", "-c",
-               f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; exec 3>&-; echo; read"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        accepted, client = server.accept()
-        with accepted:
-            until = time.monotonic() + 5
-            while sockets.find(client, server.getsockname()).uid == NOBODY and time.monotonic() < until:
-                time.sleep(0.01)
-            found = owner.find(client, server.getsockname())
-        process.stdin.close()
-    assert (found.uid, found.pid) == ((NOBODY, process.pid) if owner._connects else (NO_UID, None))
-
-
-def started_as(pid, *command):
-    """Start a program under a given process id: clone3(2) with `set_tid`. Raises OSError."""
-    libc = ctypes.PyDLL(None, use_errno=True)       # keeps the interpreter's lock, so that the child has it
-    wanted = (ctypes.c_int * 1)(pid)
-    arguments = struct.pack("=11Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 1, 0)
-    child = libc.syscall(CLONE3, arguments, len(arguments))
-    if child == 0:
-        try:
-            os.execv(command[0], command)  # noqa: S606
-        finally:
-            os._exit(127)
-    if child < 0:
-        raise OSError(ctypes.get_errno(), "clone3")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to choose a process id")
-def test_another_process_with_the_same_number_is_not_the_one_who_connected(server):
-    script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo; read"
-    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        accepted, client = server.accept()
-    with accepted:                      # it ended in order, and its socket waits for our end
-        time.sleep(0.05)                # the start of a process is known to 10 ms
-        started_as(process.pid, os.path.realpath("/bin/sleep"), "60")
-        try:
-            found = owner.find(client, server.getsockname())
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            os.waitpid(process.pid, 0)
-    assert (found.pid, found.exe, found.ended) == (process.pid if owner._connects else None, "", True)
-
-
-def test_many_short_processes_at_once(server, source):
-    """Each connects and ends at once, unreaped or not: every pid is right."""
-    if source == "searched":
-        pytest.skip("what has ended cannot be searched")
-    script = f"for i in $(seq 20); do bash -c 'exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo $$ >&3'; done"
-    server.listen(200)
-    with contextlib.ExitStack() as ends:
-        running = [ends.enter_context(subprocess.Popen(["bash", "-c", script])) for _ in range(4)]
-        for _ in range(80):
-            accepted, client = server.accept()
-            with accepted:
-                found = owner.find(client, server.getsockname())
-                assert found.pid == int(accepted.makefile().readline())
-                assert (found.exe == os.path.realpath("/bin/bash")) is not found.ended
-        assert all(process.wait() == 0 for process in running)

@@ -11,16 +11,10 @@ import pytest
 
 from redirector import processes
 from redirector.wire import MAX_ANCESTRY, MAX_PARENTS, Owner, Parent, encode
+from tests.redirector.whose import started
 
 PYTHON = os.path.realpath(sys.executable)
 BASH, SLEEP = os.path.realpath("/bin/bash"), os.path.realpath("/bin/sleep")
-
-
-def started(command, **more):
-    """A process that runs the program, and not a copy of us any more."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
-    assert process.stdout.readline()
-    return process
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from redirector import programs
-from tests.redirector.namespaces import Namespace, needs_root, wait_for
+from tests.redirector.namespaces import Namespace, needs_root
+from tests.waiting import wait_for
 
 
 @pytest.fixture

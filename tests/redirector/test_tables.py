@@ -7,15 +7,9 @@ import time
 import pytest
 
 from redirector import tables
+from tests.waiting import wait_for
 
 LINGER_NONE = struct.pack("ii", 1, 0)
-
-
-def wait_for(true, limit=5.0):
-    until = time.monotonic() + limit
-    while not (value := true()) and time.monotonic() < until:
-        time.sleep(0.01)
-    return value
 
 
 @pytest.fixture(params=["127.0.0.1", "::1", "::ffff:127.0.0.1"], ids=["IPv4", "IPv6", "IPv4 on an IPv6 socket"])
@@ -103,7 +97,7 @@ def test_the_last_word_has_every_byte(pair, destroyed):
         found.update({each.local: each for each in destroyed.take() if {each.local, each.remote} == set(ends)})
         return len(found) == 2
 
-    assert wait_for(both)
+    assert wait_for(both, 5.0)
     assert [(found[end].sent, found[end].received, found[end].state) for end in ends] == [
         (1234, 777, "CLOSED"), (777, 1234, "CLOSED")]
 
@@ -113,7 +107,7 @@ def test_a_dump_and_the_last_word_have_one_cookie(pair, destroyed):
     before = find(client).cookie
     client.close()
     accepted.close()
-    assert wait_for(lambda: before in {each.cookie for each in destroyed.take()})
+    assert wait_for(lambda: before in {each.cookie for each in destroyed.take()}, 5.0)
 
 
 def test_of_an_aborted_one_the_other_end_says_it(pair, destroyed):
@@ -133,7 +127,7 @@ def test_of_an_aborted_one_the_other_end_says_it(pair, destroyed):
         found.extend(each for each in destroyed.take() if port in (each.local[1], each.remote[1]))
         return len(found) == 2
 
-    assert wait_for(both)
+    assert wait_for(both, 5.0)
     aborted, = (each for each in found if each.local[1] == port)
     other, = (each for each in found if each.local[1] != port)
     assert (aborted.remote[1], aborted.sent) == (0, 0)

@@ -224,19 +224,19 @@ def test_bad_origin(proxy, origin, act, status):
     assert proxy.ask(origin, GET).status == 200
 
 
-@pytest.mark.parametrize(("data", "status", "body"), [
+@pytest.mark.parametrize(("act", "status", "body"), [
     pytest.param(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + HI, 200, b"hi", id="103"),
     pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + HI, 200, b"hi", id="100"),
     pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", id="204"),
     pytest.param(b"HTTP/1.1 304 Not Modified\r\ncontent-length: 10\r\n\r\n", 304, b"", id="304"),
     pytest.param(b"HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n", 304, b"", id="304 with chunks"),
     pytest.param(OK + b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx: y\r\n\r\n", 200, b"hi", id="trailers"),
-    pytest.param(OK + b"\r\nhi", 200, b"hi", id="until the end"),
-    pytest.param(b"HTTP/1.0 200 OK\r\n\r\nhi", 200, b"hi", id="HTTP/1.0, until the end"),
-    pytest.param(OK + b"content-length: 2\r\n\r\nhi and more", 200, b"hi", id="longer than its length"),
+    pytest.param(send(OK + b"\r\nhi"), 200, b"hi", id="until the end"),
+    pytest.param(send(b"HTTP/1.0 200 OK\r\n\r\nhi"), 200, b"hi", id="HTTP/1.0, until the end"),
+    pytest.param(send(OK + b"content-length: 2\r\n\r\nhi and more"), 200, b"hi", id="longer than its length"),
 ])
-def test_good_answers(proxy, origin, data, status, body):
-    origin.paths["/odd"] = send(data)
+def test_good_answers(proxy, origin, act, status, body):
+    origin.paths["/odd"] = act
     with proxy.tls(origin) as sock:
         sock.sendall(GET.replace(b" / ", b" /odd "))
         answer = read_answer(sock)

@@ -117,6 +117,16 @@ def test_calls_of_tools_in_an_answer(tools: tuple[str, ...], said: str | None, s
     assert "op:llm:tool-call:rm" in labels(flow)
 
 
+def test_each_filter_judges_an_answer_by_its_own_tools() -> None:
+    rules = [Prompts(tools=("ls",)), Prompts(tools=("rm",))]
+    flow, _ = asked(rules[0], {"model": "m", "messages": []})
+    assert flow.response
+    flow.response.headers["content-type"] = SSE
+    scans = [each.responsebody(flow) for each in rules]
+    said = [scan and scan(sse(CALL)) for scan in scans]
+    assert [each and each.reason for each in said] == [None, "the tool rm may not be called"]
+
+
 def test_other_answers_are_let_be() -> None:
     assert Prompts().responsebody(request()) is None
 

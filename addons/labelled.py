@@ -75,6 +75,9 @@ class Labels:
     def responsebody(self, flow: http.HTTPFlow) -> BodyScanner:
         return self._scanner(flow)
 
+    def websocket_message(self, flow: http.HTTPFlow) -> Verdict | None:
+        return self._judge(flow)
+
     def _scanner(self, flow: http.HTTPFlow) -> BodyScanner:
         return lambda data: self._judge(flow) or (None if data else DONE)
 

@@ -4,7 +4,6 @@ A leak filter says what it looks for and what a finding means; this says where t
 view of the body and of WebSocket messages, of what goes out and, where asked, of what comes in.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from addons.names import covers, host_of
 from addons.pieces import is_missing, is_piece
 from addons.scan import Hit, PatternSet
 from addons.text import head
-from addons.verdict import Action, BodyScanner, Finding, Verdict, ViewScanner, masked
-from addons.views import Tree, View
+from addons.verdict import Action, Finding, Verdict, ViewScanner, masked
+from addons.views import View
 
 #: A message's older findings beyond this are forgotten, and alerts about it cease: what is to be said has been said.
 MOST: Final = 100
@@ -144,14 +143,6 @@ class LeakFilter:
         told = Action.ALERT if self.unscannable == Action.BLOCK else Action(self.unscannable)
         return Message(self, asked(flow), told, flow.response is not None and is_piece(flow.response))
 
-    def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
-        """The body without what is inside it, for who has no views."""
-        message = None if self.spares(flow) else Message(self, asked(flow), Action.ALLOW)
-        if message is None:
-            return None
-        hear = message.opened(Tree(Unheard()).root)
-        return lambda data: hear(data) or message.leaving(sys.maxsize)
-
 
 class Found:
     """What is found in all views of one message: a value in several of them is one, twice in one view it is two."""
@@ -260,16 +251,6 @@ class Message(Found):
             findings = tuple(each for each in verdict.findings if each in new)
             verdict = replace(verdict, findings=findings) if findings else None
         return None if enough and verdict and verdict.action is Action.ALERT else verdict
-
-
-class Unheard:
-    """Takes no view."""
-
-    def opened(self, view: View) -> None:
-        return None
-
-    def unscannable(self, view: View, reason: str) -> None:
-        """Whoever has no views has no such, either."""
 
 
 def asked(flow: http.HTTPFlow) -> str:

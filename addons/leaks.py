@@ -181,6 +181,8 @@ class Found:
 
     def _is_new(self, finding: Finding, here: Counter[object]) -> bool:
         value = (finding.rule, finding.mark or (finding.sample, finding.end - finding.start))
+        if len(here) >= MOST_VALUES:        # a body may be of any length
+            here.clear()
         here[value] += 1
         if here[value] <= self._known[value]:
             return False

@@ -4,6 +4,7 @@ A leak filter says what it looks for and what a finding means; this says where t
 view of the body and of WebSocket messages, of what goes out and, where asked, of what comes in.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -151,6 +152,7 @@ class Found:
         self._scanner = scanner
         self.repeated: list[Finding] = []           # of what was due last, what is known from another view
         self._waiting: list[tuple[int, Finding, Counter[object]]] = []     # place in the body, its view's values
+        self._first = sys.maxsize                   # the first of these places
         self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
 
     def opened(self, view: View) -> Callable[[bytes], None]:
@@ -159,7 +161,9 @@ class Found:
 
         def hear(data: bytes) -> None:
             for each in finder.feed(data):
-                self._waiting.append((view.origin(each.start), each, values))
+                place = view.origin(each.start)
+                self._first = min(self._first, place)
+                self._waiting.append((place, each, values))
 
         return hear
 
@@ -169,10 +173,11 @@ class Found:
         Of the views that a value is in, the innermost tells best where it is; it is the last to know.
         """
         self.repeated = []
-        if not self._waiting:
+        if place <= self._first:    # of a body that is held as a whole, all that was found may wait, and it is a lot
             return []
         due = [each for each in self._waiting if each[0] < place]
         self._waiting = [each for each in self._waiting if each[0] >= place]
+        self._first = min((each[0] for each in self._waiting), default=sys.maxsize)
         due.sort(key=lambda each: (-each[1].where.count(" > "), each[0]))
         new: list[Finding] = []
         for _, finding, values in due:

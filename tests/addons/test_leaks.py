@@ -3,6 +3,7 @@
 import base64
 import gc
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -113,6 +114,16 @@ def test_a_long_body_full_of_values_takes_bounded_memory() -> None:
         message.leaving(sys.maxsize)
     kept = [each for each in gc.get_objects() if type(each) is Counter and len(each) > MOST_VALUES]
     assert not kept
+
+
+def test_what_waits_is_not_looked_through_in_vain() -> None:
+    message, root = Keys(Action.ALERT).requestviews(request()), Tree(None).root
+    hear = message.opened(root)
+    hear(b" ".join(b"key-%06d" % i for i in range(30_000)) + b" ")
+    start = time.thread_time()
+    assert not any(message.leaving(0) for _ in range(2000))
+    assert time.thread_time() - start < 0.5
+    assert message.leaving(sys.maxsize) is not None
 
 
 @pytest.mark.parametrize(("options", "flow", "asked"), [

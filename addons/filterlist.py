@@ -8,6 +8,7 @@ reason.  A rule is never silently weakened: what cannot be honoured is counted b
 import enum
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -105,6 +106,14 @@ def _names(text: str) -> list[Line]:
         else Line(To.IGNORED, why="neither a host name nor a rule")
         for name in names
     ] or [COMMENT]
+
+
+def text_of(file: Path) -> str:
+    """Return the text of a list; ValueError where it is not one, OSError."""
+    data = file.read_bytes()
+    if b"\0" in data[:4096]:
+        raise ValueError("not a text file")
+    return data.decode("utf-8-sig", "replace")
 
 
 def split(rule: str) -> tuple[bool, str, list[str]]:

@@ -35,7 +35,10 @@ NICE: Final = 10
 
 
 def confine() -> None:
-    """Give up what is not needed: the network (in a namespace without any), files, children, to be served first."""
+    """Give up what is not needed: the network (in a namespace without any), files, children, to be served first.
+
+    What a system does not let it give up is one bar less of several; a document is read all the same.
+    """
     if sys.platform != "linux":
         return
     os.nice(NICE)
@@ -79,8 +82,10 @@ def notes(document: Any, page: Any) -> Iterator[Frame]:
     import pypdfium2
     import pypdfium2.raw as pdfium
 
-    texts = []
-    for index in range(min(pdfium.FPDFPage_GetAnnotCount(page), MAX_NOTES)):
+    texts, count = [], pdfium.FPDFPage_GetAnnotCount(page)
+    if count > MAX_NOTES:
+        yield b"e", f"a PDF document with more than {MAX_NOTES} notes on a page".encode()
+    for index in range(min(count, MAX_NOTES)):
         note = pdfium.FPDFPage_GetAnnot(page, index)
         if not note:
             continue
@@ -112,7 +117,9 @@ def _file(attachment: Any) -> Iterator[Frame]:
 
     try:
         data = bytes(attachment.get_data())
-    except pypdfium2.PdfiumError:
+    except pypdfium2.PdfiumError as error:
+        if "no data" not in str(error):     # a file that is empty, or only named
+            yield b"e", b"an attached file that cannot be read, in a PDF document"
         return
     yield b"n", attachment.get_name().encode("utf-8", "replace")
     yield b"a", data

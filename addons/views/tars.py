@@ -85,6 +85,11 @@ class Tar(Container):
             self._name = text.rstrip(b"\0").decode("utf-8", "replace")
         elif self._type == b"x":
             self._records(text)
+        elif self._type == b"g":        # for all that follow: names are theirs, of sizes programs think otherwise
+            self._records(text)
+            if self._size >= 0 or self._sparse:
+                raise Unscannable("a tar archive with one size for all its files")
+            self._name = ""
 
     def _records(self, text: bytes) -> None:
         """Take what counts from a pax header: `LENGTH KEY=VALUE\\n` each."""

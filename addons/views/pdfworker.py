@@ -60,7 +60,7 @@ def more_time() -> None:
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):      # who asked has a clock as well
             limit = int(used.ru_utime + used.ru_stime) + PROCESSOR
             resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
@@ -135,7 +135,7 @@ def frames(data: bytes) -> Iterator[Frame]:
         encrypted = "password" in str(error).lower() or "security" in str(error).lower()
         yield b"e", b"an encrypted PDF document" if encrypted else b"a PDF document that cannot be opened"
         return
-    with contextlib.suppress(pypdfium2.PdfiumError):
+    with contextlib.suppress(pypdfium2.PdfiumError):        # fields have their values among the notes, too
         document.init_forms()
     if told := "\n".join(filter(None, document.get_metadata_dict().values())):
         yield b"m", told.encode("utf-8", "replace")

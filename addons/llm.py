@@ -127,16 +127,20 @@ class _Request:
         self._rules, self._flow = rules, flow
         self._strings: Strings | None = None
         self._head, self._size = b"", 0
+        self._counts_only = False       # it is no JSON: what can be judged is its size
         self._verdict: Verdict | None = None
 
     def scan(self, data: bytes) -> Verdict | None:
         self._size += len(data)
+        if self._counts_only:
+            return self._rules.too_long(self._size)
         if self._strings is None:
             self._head += data
             if data and len(self._head) < ENOUGH:
                 return None
             if not self._begins(self._head):
-                return DONE
+                self._counts_only = "llm" in self._flow.metadata and self._rules.max_prompt > 0
+                return self._rules.too_long(self._size) if self._counts_only else DONE
             self._strings = Strings(self._open, _LEAVES)
             data, self._head = self._head, b""
         self._read(self._strings, data)

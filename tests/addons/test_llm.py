@@ -79,6 +79,13 @@ def test_rules(options: dict[str, Any], given: dict[str, str], said: str, size: 
     assert bool(said) is bool(reason)
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("length", "said"), [(1000, ""), (1001, "the prompt is longer than 1000 bytes")])
+def test_a_prompt_that_is_no_json_has_a_size(length: int, said: str, size: int) -> None:
+    given = {"path": "/v1/audio/transcriptions", "content_type": "multipart/form-data; boundary=b"}
+    assert asked(Prompts(max_prompt=1000), b"--b\r\n".ljust(length, b"x"), size, **given)[1] == said
+
+
 def test_a_prompt_is_known_by_its_shape() -> None:
     flow, _ = asked(Prompts(), host="x.example", path="/ask")
     assert confidence(flow, "op:llm:prompt") == 0.7

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-#: Formats of lists.  `auto` tells hosts lines and rules apart line by line; `domains` has one name a line.
-FORMATS: Final = ("auto", "adblock", "hosts", "domains")
 #: Characters of a line.  Rules with a thousand domains have 20 000; the expression for options must not meet megabytes.
 MAX_LINE: Final = 2**16
 
@@ -81,7 +79,10 @@ _PORT: Final = re.compile(r"\|\|[^/^*:?]+:\d")
 
 
 def read(line: str, form: str = "auto") -> list[Line]:
-    """Return what a line holds: one rule, or as many as a line of a hosts file has names."""
+    """Return what a line holds: one rule, or as many as a line of a hosts file has names.
+
+    `form` is `adblock`, `hosts`, `domains` (one name a line) or `auto`, which tells hosts lines and rules apart.
+    """
     line = line.strip()
     if not line or line[0] == "!" or (line[0] == "[" and line[-1] == "]"):
         return [COMMENT]

@@ -14,8 +14,8 @@ from addons.names import parents
 from addons.operation import shown
 from addons.verdict import label
 
-#: Confidence where the path is a known interface's and the host nobody's that is known; where a host alone is.
-PATH_CONFIDENCE, HOST_CONFIDENCE = 0.8, 0.6
+#: Confidence where the path is a known interface's and the host nobody's that is known.
+PATH_CONFIDENCE: Final = 0.8
 
 #: Provider, and suffixes of its hosts that serve models or are a chat's own pages.
 HOSTS: Final = {

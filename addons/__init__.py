@@ -14,13 +14,7 @@ of the message (see `addons.views`): its parts, the entries of its archives, its
 
 Labels (`label`, `labels`) are how an earlier filter talks to later ones and to the rules of the policy.
 
-    verdict, connection   the words above          blocklist  hosts by name, suffix, network
-    names, text           host names; URL, headers  classify   labels, with sniff and catalogue.yaml
-    scan                  many patterns, streaming credentials, cards   data-leak filters, with leaks and secret_rules
-    exactdata, documents, keywords, canary, filetypes   known data, with fold, hashtable and exactindex
-    decode                Content-Encoding, bounded   urls, categories, limits, contents, schedule, quotas   blocking
-    pii                   personal data, with identifiers (a table), near (words around numbers), personal, phones,
-                          netaddresses
+What each module is for stands in ARCHITECTURE.md, a line each.
 """
 
 from addons.connection import Connection, Process

@@ -108,14 +108,14 @@ def filter_of(text: str) -> Filter:
     A condition discards values, so leaving one out can only find more.
     """
     conditions: list[Callable[[bytes], bool]] = []
-    rest, at = "", 0
+    rest = ""
     if re.match(r"\s*let\s", text):
         return Filter((), text.strip())
     for part in re.split(r"(?m)^\s*\|\||\|\|(?=\s*(?:!?\s*(?:filter\.)?(?:entropy|matchesAny|containsAny)\())", text):
         if not part.strip():
             continue
         if not (match := _CALL.fullmatch(part)):
-            rest, at = rest or part.strip(), at + 1
+            rest = rest or part.strip()
             continue
         conditions.append(_condition(match))
     return Filter(tuple(conditions), rest)

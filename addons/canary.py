@@ -10,7 +10,7 @@ from mitmproxy import http
 from addons.connection import Connection
 from addons.leaks import MOST, Finder, Finds, LeakFilter, asked
 from addons.listed import listed
-from addons.names import covers, normal
+from addons.names import normal, parents
 from addons.scan import Pattern, PatternSet
 from addons.verdict import Action, Finding, Verdict, alert
 
@@ -83,7 +83,7 @@ class Canary(LeakFilter):
         return self._host(asked(flow)) or super().requestheaders(flow)
 
     def _host(self, host: str) -> Verdict | None:
-        name = next((name for value, name in self._hosts.items() if covers((value,), host)), None)
+        name = next((self._hosts[each] for each in parents(host) if each in self._hosts), None)
         if name is None:
             return None
         reason = f"canary: a connection to its host, {name}"

@@ -16,6 +16,8 @@ from typing import Any, Final
 import publicsuffixlist
 import yaml
 
+from addons.names import parents
+
 OWN: Final = Path(__file__).with_name("catalogue.yaml")
 #: What is known of an application is more than what a client says of itself, or what its TLS library looks like.
 AGENT_CONFIDENCE, CERTIFICATE_CONFIDENCE, JA4_CONFIDENCE = 0.7, 0.6, 0.5
@@ -68,12 +70,7 @@ class Catalogue:
         return self
 
     def _suffix(self, host: str) -> tuple[Entry, ...]:
-        name = host
-        while name:
-            if name in self.hosts:
-                return tuple(self.hosts[name])
-            name = name.partition(".")[2]
-        return ()
+        return next((tuple(self.hosts[name]) for name in parents(host) if name in self.hosts), ())
 
     def of(self, host: str, path: bytes = b"/") -> tuple[str, ...]:
         """Return the labels of a host, and of a path on it; empty where it is not known."""

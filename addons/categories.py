@@ -8,8 +8,7 @@ from mitmproxy import http
 
 from addons.connection import Connection
 from addons.hostlist import read_hosts
-from addons.names import host_of
-from addons.urlmatch import parents
+from addons.names import host_of, parents
 from addons.verdict import Verdict, block, label
 
 #: Begins the labels; rules say `~label category:gambling`.

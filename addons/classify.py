@@ -22,6 +22,9 @@ from addons.verdict import DONE, BodyScanner, Verdict, label, labels
 #: User-Agents, and connections by certificate, whose labels are remembered.
 _REMEMBERED: Final = 256
 
+#: Labels of a connection that lasts, beyond which its operations are not told apart any more.
+_MOST_LABELS: Final = 1000
+
 #: Declared types whose first bytes may name the operation.
 _TELLING: Final = ("json", "form", "graphql", "text/plain")
 #: What a kind of request does, where nothing tells more.
@@ -140,9 +143,10 @@ class Http:
 
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """The operations of GraphQL over WebSocket."""
-        if flow.websocket and "protocol:graphql" in labels(flow) and flow.websocket.messages[-1].from_client:
+        if flow.websocket and "protocol:graphql" in (known := labels(flow)) and flow.websocket.messages[-1].from_client:
             head = flow.websocket.messages[-1].content[: opening.READ]
-            for name, sure in opening.told(head, "application/json", graphql=True):
+            found = opening.told(head, "application/json", graphql=True)
+            for name, sure in found if len(known) < _MOST_LABELS else [("op:graphql:unread", 1.0)]:
                 label(flow, name, sure)
 
 

@@ -6,19 +6,16 @@ from typing import Final
 
 from mitmproxy import http
 
+from addons import filekinds
 from addons.sniff import ENOUGH, SIGNATURES, kind, mismatch
 from addons.verdict import DONE, BodyScanner, Verdict, block
 
 #: Names for several kinds of `sniff`.
 GROUPS: Final = {
-    "executable": ("application/pe", "application/elf", "application/mach-o", "application/java-class",
-                   "application/jar", "application/wasm"),
-    "archive": ("application/zip", "application/gzip", "application/bzip2", "application/xz", "application/zstd",
-                "application/7z", "application/rar", "application/tar"),
-    "document": ("application/pdf", "application/docx", "application/xlsx", "application/pptx", "application/ooxml",
-                 "application/odf", "application/ole", "application/rtf", "application/epub"),
-    "image": ("image/*",), "audio": ("audio/*",), "video": ("video/*",), "font": ("font/*",),
-}  # fmt: skip
+    "executable": filekinds.GROUPS["executable"], "archive": filekinds.GROUPS["archive"],
+    "document": (*filekinds.GROUPS["pdf"], *filekinds.GROUPS["office"]),
+    **{name: (f"{name}/*",) for name in ("image", "audio", "video", "font")},
+}
 #: Short names of kinds: `pdf` for `application/pdf`.
 KINDS: Final = {
     name.partition("/")[2]: (name,)

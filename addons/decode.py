@@ -167,15 +167,15 @@ class _AwsChunked:
         self._ended = self._whole = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        self._fed = self._fed or bool(data)
-        while data:
+        self._fed, at = self._fed or bool(data), 0
+        while at < len(data):
             if self._left > 2:
-                piece, data = data[: self._left - 2], data[self._left - 2 :]
-                self._left -= len(piece)
+                piece = data[at : at + self._left - 2]
+                self._left, at = self._left - len(piece), at + len(piece)
                 yield piece
                 continue
-            end = data.find(b"\n") + 1
-            self._line, data = self._line + (data[:end] if end else data), data[end:] if end else b""
+            end = data.find(b"\n", at) + 1
+            self._line, at = self._line + data[at : end or len(data)], end or len(data)
             if len(self._line) > MAX_LINE:
                 raise Unscannable("corrupt aws-chunked data: a line is too long")
             if end:

@@ -129,7 +129,7 @@ class Answer:
     def _payload(self, payload: bytes) -> None:
         """Bedrock's `invoke` wraps the model's own event in base64."""
         if payload.startswith(b'{"bytes":"'):
-            with suppress(binascii.Error):
+            with suppress(binascii.Error):      # then it is heard as it is
                 payload = base64.b64decode(payload[10:].partition(b'"')[0], validate=True)
         if self._heard is not None:
             self._heard(payload)
@@ -142,7 +142,7 @@ class Answer:
         if self._may_be_other and not self.is_model:
             self._buffer, self.feed = b"", _ignore
             return
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError, RecursionError):      # what is no JSON adds nothing, and is scanned as it is
             self._read(json.loads(text), b'"name"' in text)
         self._over()
 

@@ -108,7 +108,7 @@ class Program:
             why = f"{self._command[0]} does not keep to the protocol: {error}"
         except asyncio.CancelledError:      # the loop ends, and should have seen the program end
             _end(process)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):     # it has been told; more than that we do not wait
                 await asyncio.wait_for(process.wait(), ENDS)
             raise
         finally:
@@ -223,7 +223,7 @@ def read_verdict(line: bytes) -> tuple[int, Verdict | None]:
             raise ValueError(f"no action {action!r}"[:80])
         found = tuple(map(_finding, said.get("findings", [])[:MAX_FINDINGS]))
         return number, Verdict(Action(action), reason or f"the program says {action}", found)
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"a line that is no verdict ({type(error).__name__}: {error})"[:200]) from None
 
 

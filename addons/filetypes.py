@@ -10,12 +10,11 @@ from mitmproxy import http
 
 from addons import filekinds
 from addons.filekinds import GROUPS, Zipped
-from addons.leaks import action
 from addons.sniff import ENOUGH, mismatch
 from addons.verdict import Action, BodyScanner, Finding, Verdict, ViewScanner
 from addons.views import View
 
-#: What `encrypted` and `mismatch` may say.
+#: What `encrypted` and `mismatch` may say; `action` too, without the first.  A file is not redacted.
 _ANSWERS: Final = ("allow", "alert", "block", "kill")
 _DIRECTIONS: Final = ("upload", "download", "both")
 #: The name under which encrypted Office documents keep everything ([MS-OFFCRYPTO], 2.3.4.4), in UTF-16.
@@ -40,12 +39,13 @@ class FileTypes:
     action: str = "block"
 
     def __post_init__(self) -> None:
-        self._action = action(self.action)
         if self.direction not in _DIRECTIONS:
             raise ValueError(f"direction: {self.direction!r} is none of {', '.join(_DIRECTIONS)}")
-        for name, value in (("encrypted", self.encrypted), ("mismatch", self.mismatch)):
-            if value not in _ANSWERS:
-                raise ValueError(f"{name}: {value!r} is none of {', '.join(_ANSWERS)}")
+        answers = (("action", self.action, _ANSWERS[1:]), ("encrypted", self.encrypted, _ANSWERS),
+                   ("mismatch", self.mismatch, _ANSWERS))  # fmt: skip
+        for name, value, known in answers:
+            if value not in known:
+                raise ValueError(f"{name}: {value!r} is none of {', '.join(known)}")
         if self.larger_than < 0:
             raise ValueError("larger_than: a size is not negative")
         if unknown := [kind for kind in self.kinds if "/" not in kind and kind not in GROUPS]:
@@ -62,10 +62,6 @@ class FileTypes:
     def wants(self, kind: str, groups: frozenset[str]) -> bool:
         """Is it one of `kinds`?"""
         return any(each in groups or fnmatchcase(kind, each) for each in self.kinds)
-
-    def by_size(self) -> bool:
-        """Is size alone what counts?"""
-        return bool(self.larger_than) and not self.kinds
 
 
 class _Message:
@@ -90,7 +86,7 @@ class _File:
     """One view.  Each thing is said of it once."""
 
     def __init__(self, rule: FileTypes, way: str, view: View, encrypted: set[str]) -> None:
-        self._rule, self._way, self._view, self._told = rule, way, view, encrypted
+        self._rule, self._way, self._view, self._said_encrypted = rule, way, view, encrypted
         self._size = 0
         self._tail = b""
         self._zipped = Zipped()
@@ -132,9 +128,9 @@ class _File:
             return None
         else:
             self._checks.remove(self._encrypted)
-        if view.path in self._told:
+        if view.path in self._said_encrypted:
             return None
-        self._told.add(view.path)
+        self._said_encrypted.add(view.path)
         return _verdict(rule.encrypted, f"an encrypted document in the {self._way}: {view.path}", view, view.kind, 0)
 
     def _mismatch(self, data: bytes) -> Verdict | None:

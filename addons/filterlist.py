@@ -8,11 +8,10 @@ reason.  A rule is never silently weakened: what cannot be honoured is counted b
 import enum
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-#: Formats of lists.  `auto` tells hosts lines and rules apart line by line; `domains` has one name a line.
-FORMATS: Final = ("auto", "adblock", "hosts", "domains")
 #: Characters of a line.  Rules with a thousand domains have 20 000; the expression for options must not meet megabytes.
 MAX_LINE: Final = 2**16
 
@@ -80,7 +79,10 @@ _PORT: Final = re.compile(r"\|\|[^/^*:?]+:\d")
 
 
 def read(line: str, form: str = "auto") -> list[Line]:
-    """Return what a line holds: one rule, or as many as a line of a hosts file has names."""
+    """Return what a line holds: one rule, or as many as a line of a hosts file has names.
+
+    `form` is `adblock`, `hosts`, `domains` (one name a line) or `auto`, which tells hosts lines and rules apart.
+    """
     line = line.strip()
     if not line or line[0] == "!" or (line[0] == "[" and line[-1] == "]"):
         return [COMMENT]
@@ -105,6 +107,14 @@ def _names(text: str) -> list[Line]:
         else Line(To.IGNORED, why="neither a host name nor a rule")
         for name in names
     ] or [COMMENT]
+
+
+def text_of(file: Path) -> str:
+    """Return the text of a list; ValueError where it is not one, OSError."""
+    data = file.read_bytes()
+    if b"\0" in data[:4096]:
+        raise ValueError("not a text file")
+    return data.decode("utf-8-sig", "replace")
 
 
 def split(rule: str) -> tuple[bool, str, list[str]]:

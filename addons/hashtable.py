@@ -131,7 +131,7 @@ def write(path: Path, kind: str, header: dict[str, Any], sections: Sequence[byte
             os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):      # what went wrong first is what is to be told
             Path(name).unlink()
         raise
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from addons.filterlist import To, read
+from addons.filterlist import To, read, text_of
 from addons.names import normal
 
 #: Depth of `include:`; v2fly's own lists need three.
@@ -36,7 +36,7 @@ class Hosts:
 def read_hosts(file: Path, form: str = "auto") -> Hosts:
     """Read a list.  Raises OSError where a file cannot be read, ValueError where it is no list."""
     found = Hosts()
-    text = _text(file)
+    text = text_of(file)
     if form == "v2fly" or (form == "auto" and _TELLING.search(text)):
         _v2fly(found, file, text, frozenset(), 0)
     else:
@@ -46,13 +46,6 @@ def read_hosts(file: Path, form: str = "auto") -> Hosts:
     if not (found.names or found.exact or found.patterns):
         raise ValueError("no host in it")
     return found
-
-
-def _text(file: Path) -> str:
-    data = file.read_bytes()
-    if b"\0" in data[:4096]:
-        raise ValueError("not a text file")
-    return data.decode("utf-8-sig", "replace")
 
 
 def _line(found: Hosts, line: str, form: str) -> None:
@@ -94,7 +87,7 @@ def _v2fly(found: Hosts, file: Path, text: str, wanted: frozenset[str], depth: i
             continue
         kind, value, attributes = parts[1] or "domain", parts[2], frozenset(parts[3].replace("@", "").split())
         if kind == "include":
-            _include(found, file, value, attributes, depth)
+            _include(found, file, value, wanted | attributes, depth)
         elif _has(attributes, wanted) and not _entry(found, kind, value):
             _ignore(found, raw)
 
@@ -122,4 +115,4 @@ def _include(found: Hosts, file: Path, name: str, wanted: frozenset[str], depth:
     other = next((each for each in (file.with_name(name), file.with_name(f"{name}.txt")) if each.exists()), None)
     if other is None:
         raise ValueError(f"include:{name}: there is no such file beside {file.name}")
-    _v2fly(found, other, _text(other), wanted, depth + 1)
+    _v2fly(found, other, text_of(other), wanted, depth + 1)

@@ -10,7 +10,7 @@ from addons.icapwire import LAST, LAST_OF_ALL, MAX_HEAD, MAX_LINE, Answer, Heade
 
 #: Connections kept idle; servers have some ten workers for each.
 MAX_IDLE: Final = 8
-#: Connections at a time, unless the server says fewer: others wait.
+#: Connections at a time: others wait.
 MAX_CONNECTIONS: Final = 32
 #: Bytes of an answer's body that are read: beyond, the server changes more than it was given.
 MAX_BODY: Final = 256 * 1024 * 1024

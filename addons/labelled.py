@@ -1,13 +1,14 @@
 """Rules on labels: what `~label` means in `when:`, and a filter that decides by labels as soon as they are there."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from addons.verdict import DONE, Action, BodyScanner, Verdict, confidence, labels
+from addons.verdict import DONE, Action, BodyScanner, Verdict, confidence
 
 _WANTED: Final = re.compile(r"(?P<name>.+?)(?P<any>\*)?(?:@(?P<least>0(?:\.\d+)?|1(?:\.0+)?))?", re.DOTALL)
 
@@ -27,12 +28,13 @@ class Wanted:
             raise ValueError(f"not the name of a label: {text!r}")
         return cls(found["name"], bool(found["any"]), float(found["least"] or 0))
 
-    def match(self, flow: http.HTTPFlow) -> str | None:
-        """Return the flow's first label that is meant, or None."""
+    def match(self, flow: http.HTTPFlow, told: Container[str] = ()) -> str | None:
+        """Return the flow's first label that is meant, without those that are `told`, or None."""
         known = flow.metadata.get("labels", ())
         if not self.begins:
-            return self.name if self.name in known and self._sure(flow, self.name) else None
-        return next((name for name in known if name.startswith(self.name) and self._sure(flow, name)), None)
+            return self.name if self.name in known and self.name not in told and self._sure(flow, self.name) else None
+        return next((name for name in known
+                     if name.startswith(self.name) and name not in told and self._sure(flow, name)), None)
 
     def _sure(self, flow: http.HTTPFlow, name: str) -> bool:
         return not self.least or confidence(flow, name) >= self.least
@@ -53,17 +55,19 @@ class Labels:
     block: tuple[str, ...] = ()
     alert: tuple[str, ...] = ()
     _rules: list[tuple[Action, Wanted]] = field(init=False, repr=False, compare=False)
+    _judged: "WeakKeyDictionary[http.HTTPFlow, _Judged]" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._judged = WeakKeyDictionary()
         lists = ((Action.ALLOW, self.allow), (Action.KILL, self.kill), (Action.BLOCK, self.block),
                  (Action.ALERT, self.alert))  # fmt: skip
         self._rules = [(action, Wanted.parse(text)) for action, names in lists for text in names]
 
     def requestheaders(self, flow: http.HTTPFlow) -> Verdict | None:
-        return self._judge(flow, ())
+        return self._judge(flow)
 
     def responseheaders(self, flow: http.HTTPFlow) -> Verdict | None:
-        return self._judge(flow, flow.metadata.get("labels judged", ()))
+        return self._judge(flow)
 
     def requestbody(self, flow: http.HTTPFlow) -> BodyScanner:
         return self._scanner(flow)
@@ -71,20 +75,30 @@ class Labels:
     def responsebody(self, flow: http.HTTPFlow) -> BodyScanner:
         return self._scanner(flow)
 
+    def websocket_message(self, flow: http.HTTPFlow) -> Verdict | None:
+        return self._judge(flow)
+
     def _scanner(self, flow: http.HTTPFlow) -> BodyScanner:
-        def scan(data: bytes) -> Verdict | None:
-            seen = flow.metadata.get("labels judged", ())
-            if len(seen) == len(flow.metadata.get("labels", ())):
-                return None if data else DONE
-            return self._judge(flow, seen)
+        return lambda data: self._judge(flow) or (None if data else DONE)
 
-        return scan
-
-    def _judge(self, flow: http.HTTPFlow, seen: Iterable[str]) -> Verdict | None:
-        """Judge the labels; what alerted before does not do so again."""
+    def _judge(self, flow: http.HTTPFlow) -> Verdict | None:
+        """Judge the labels, if there are others than before, or surer ones; each alerts once."""
+        judged = self._judged.setdefault(flow, _Judged())
+        count, doubts = len(flow.metadata.get("labels", ())), flow.metadata.get("doubts", {})
+        if (count, doubts) == (judged.count, judged.doubts):
+            return None
+        judged.count, judged.doubts = count, dict(doubts)
         for action, wanted in self._rules:
-            if (name := wanted.match(flow)) and not (action is Action.ALERT and name in seen):
-                flow.metadata["labels judged"] = labels(flow)
+            if name := wanted.match(flow, judged.told if action is Action.ALERT else ()):
+                judged.told.add(name)
                 return Verdict(action, f"it is {name}")
-        flow.metadata["labels judged"] = labels(flow)
         return None
+
+
+@dataclass(slots=True)
+class _Judged:
+    """What has been judged of a flow: how many labels, with which doubts; and those that were told of."""
+
+    count: int = 0
+    doubts: dict[str, float] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)

@@ -16,8 +16,8 @@ from addons.names import covers, host_of
 from addons.pieces import is_missing, is_piece
 from addons.scan import Hit, PatternSet
 from addons.text import head
-from addons.verdict import Action, BodyScanner, Finding, Verdict, ViewScanner, masked
-from addons.views import Tree, View
+from addons.verdict import Action, Finding, Verdict, ViewScanner, masked
+from addons.views import View
 
 #: A message's older findings beyond this are forgotten, and alerts about it cease: what is to be said has been said.
 MOST: Final = 100
@@ -144,14 +144,6 @@ class LeakFilter:
         told = Action.ALERT if self.unscannable == Action.BLOCK else Action(self.unscannable)
         return Message(self, asked(flow), told, flow.response is not None and is_piece(flow.response))
 
-    def requestbody(self, flow: http.HTTPFlow) -> BodyScanner | None:
-        """The body without what is inside it, for who has no views."""
-        message = None if self.spares(flow) else Message(self, asked(flow), Action.ALLOW)
-        if message is None:
-            return None
-        hear = message.opened(Tree(Unheard()).root)
-        return lambda data: hear(data) or message.leaving(sys.maxsize)
-
 
 class Found:
     """What is found in all views of one message: a value in several of them is one, twice in one view it is two."""
@@ -160,6 +152,7 @@ class Found:
         self._scanner = scanner
         self.repeated: list[Finding] = []           # of what was due last, what is known from another view
         self._waiting: list[tuple[int, Finding, Counter[object]]] = []     # place in the body, its view's values
+        self._first = sys.maxsize                   # the first of these places
         self._known: Counter[object] = Counter()    # how often a value stands in the view that has it most often
 
     def opened(self, view: View) -> Callable[[bytes], None]:
@@ -168,7 +161,9 @@ class Found:
 
         def hear(data: bytes) -> None:
             for each in finder.feed(data):
-                self._waiting.append((view.origin(each.start), each, values))
+                place = view.origin(each.start)
+                self._first = min(self._first, place)
+                self._waiting.append((place, each, values))
 
         return hear
 
@@ -178,10 +173,11 @@ class Found:
         Of the views that a value is in, the innermost tells best where it is; it is the last to know.
         """
         self.repeated = []
-        if not self._waiting:
+        if place <= self._first:    # of a body that is held as a whole, all that was found may wait, and it is a lot
             return []
         due = [each for each in self._waiting if each[0] < place]
         self._waiting = [each for each in self._waiting if each[0] >= place]
+        self._first = min((each[0] for each in self._waiting), default=sys.maxsize)
         due.sort(key=lambda each: (-each[1].where.count(" > "), each[0]))
         new: list[Finding] = []
         for _, finding, values in due:
@@ -190,6 +186,8 @@ class Found:
 
     def _is_new(self, finding: Finding, here: Counter[object]) -> bool:
         value = (finding.rule, finding.mark or (finding.sample, finding.end - finding.start))
+        if len(here) >= MOST_VALUES:        # a body may be of any length
+            here.clear()
         here[value] += 1
         if here[value] <= self._known[value]:
             return False
@@ -260,16 +258,6 @@ class Message(Found):
             findings = tuple(each for each in verdict.findings if each in new)
             verdict = replace(verdict, findings=findings) if findings else None
         return None if enough and verdict and verdict.action is Action.ALERT else verdict
-
-
-class Unheard:
-    """Takes no view."""
-
-    def opened(self, view: View) -> None:
-        return None
-
-    def unscannable(self, view: View, reason: str) -> None:
-        """Whoever has no views has no such, either."""
 
 
 def asked(flow: http.HTTPFlow) -> str:

@@ -8,6 +8,8 @@ from mitmproxy import http
 
 from addons.verdict import BodyScanner, Verdict, block
 
+#: Of a length, so many digits: a number that has them is over any limit, and one of thousands is none for `int`.
+_DIGITS: Final = 20
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -71,8 +73,8 @@ class Sizes:
         return _counting(flow.request, self.request, "request")
 
     def responseheaders(self, flow: http.HTTPFlow) -> Verdict | None:
-        if flow.response is None or flow.request.method.upper() == "HEAD":
-            return None     # the length is that of what is not sent
+        if flow.response is None or flow.request.method.upper() == "HEAD" or flow.response.status_code == 304:
+            return None     # the length is that of what is not sent (RFC 9110, 8.6)
         return _announced(flow.response, self.response, "response")
 
     def responsebody(self, flow: http.HTTPFlow) -> BodyScanner | None:
@@ -92,7 +94,7 @@ def _over(size: int, limit: int, what: str) -> Verdict | None:
 
 def _announced(message: http.Message, limit: int, what: str) -> Verdict | None:
     length = message.headers.get("content-length", "")
-    return _over(int(length), limit, what) if length.isdecimal() and len(length) < 20 else None
+    return _over(int(length.lstrip("0")[:_DIGITS] or 0), limit, what) if length.isdecimal() else None
 
 
 def _counting(message: http.Message, limit: int, what: str) -> BodyScanner | None:

@@ -86,11 +86,10 @@ class Prompts:
         """Labels and judges calls of tools; the state goes on from event to event."""
         if "llm" not in flow.metadata or flow.response is None:
             return None
-        answer = flow.metadata.get("llm answer")
-        if answer is None:
-            answer = flow.metadata["llm answer"] = _Response(self, flow)
-        found: BodyScanner = answer.scan
-        return found
+        answers: dict[int, _Response] = flow.metadata.setdefault("llm answers", {})     # by filter, which each keeps
+        if (answer := answers.get(id(self))) is None:
+            answer = answers[id(self)] = _Response(self, flow)
+        return answer.scan
 
     def _judge(self, flow: http.HTTPFlow, found: Exchange) -> Verdict | None:
         """Judge by provider, model and announced size."""
@@ -128,18 +127,23 @@ class _Request:
         self._rules, self._flow = rules, flow
         self._strings: Strings | None = None
         self._head, self._size = b"", 0
+        self._counts_only = False       # it is no JSON: what can be judged is its size
         self._verdict: Verdict | None = None
 
     def scan(self, data: bytes) -> Verdict | None:
         self._size += len(data)
+        if self._counts_only:
+            return self._rules.too_long(self._size)
         if self._strings is None:
             self._head += data
             if data and len(self._head) < ENOUGH:
                 return None
             if not self._begins(self._head):
-                return DONE
+                self._counts_only = "llm" in self._flow.metadata and self._rules.max_prompt > 0
+                return self._rules.too_long(self._size) if self._counts_only else DONE
+            self._strings = Strings(self._open, _LEAVES)
             data, self._head = self._head, b""
-        self._read(self._strings or Strings(self._open, _LEAVES), data)
+        self._read(self._strings, data)
         said, self._verdict = self._verdict or self._rules.too_long(self._size), None
         return said
 
@@ -155,7 +159,6 @@ class _Request:
 
     def _begins(self, head: bytes) -> bool:
         """Is it a prompt?  What the path did not tell, the shape does."""
-        self._strings = Strings(self._open, _LEAVES)
         if "llm" in self._flow.metadata:
             return head.lstrip()[:1] in (b"{", b"[")
         if not (is_prompt(head) and _SHAPE.search(head) and _DIALOGUE.search(head)):

@@ -40,6 +40,8 @@ _QUOTED: Final = re.compile(rb"(=(?:[0-9A-Fa-f]{2}|\r?\n))")
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_-](?:[A-Za-z0-9+/_\r\n-]){18,}={0,2}")
 _WORDS: Final = re.compile(rb"[a-z_\r\n-]+|[A-Z]?[a-z_-]+|[0-9a-f]+")
 
+_IS_ZERO: Final = b"\xff" + bytes(255)
+
 type Span = tuple[int, int]
 #: Runs until it yields, so that others have their turn; at last returns a text, or where values are in one.
 type Work = Generator[None, None, bytes]
@@ -197,8 +199,7 @@ _SPLITS: Final = (
 
 def _run(run: bytes, deep: Callable[[bytes], Work]) -> Work:
     """Mask what a run of base64 holds, wherever in the run it begins."""
-    places = [i for i, byte in enumerate(run) if byte not in b"\r\n="]
-    letters = bytes(run[i] for i in places)
+    letters = run.translate(None, b"\r\n=")
     url = b"-" in letters or b"_" in letters
     for skip in range(4):
         plain = letters[skip:].translate(bytes.maketrans(b"-_", b"+/"))
@@ -213,11 +214,18 @@ def _run(run: bytes, deep: Callable[[bytes], Work]) -> Work:
         coded = coded.translate(bytes.maketrans(b"+/", b"-_")) if url else coded
         if len(new) != len(data):
             return letters[:skip] + _wrapped(coded if run.endswith(b"=") or not url else coded.rstrip(b"="), run)
-        out = bytearray(run)
-        for place, letter in zip(places[skip:], coded.rstrip(b"="), strict=False):
-            out[place] = letter
-        return bytes(out)
+        coded = coded.rstrip(b"=")
+        return _laid(letters[:skip] + coded + letters[skip + len(coded) :], run)
     return run
+
+
+def _laid(letters: bytes, like: bytes) -> bytes:
+    """Put as many letters as the other has in their place, between its breaks."""
+    parts, at = re.split(rb"([\r\n=]+)", like), 0
+    for i in range(0, len(parts), 2):
+        size = len(parts[i])
+        parts[i], at = letters[at : at + size], at + size
+    return b"".join(parts)
 
 
 def _wrapped(coded: bytes, like: bytes) -> bytes:
@@ -246,11 +254,19 @@ def masked_wide(text: bytes, wide: tuple[int, int], spans: Spans) -> Work:
     """Mask UTF-16, of which what is not Latin-1 is taken for a question mark."""
     yield
     low, high = wide
-    narrow = bytes(a if b == 0 else 0x3F for a, b in zip(text[low::2], text[high::2], strict=False))
+    narrow = _latin1(text[low::2], text[high::2])
     found: list[Span] = []
     yield from _written(narrow, spans, DEPTH, found)
     new, out = masked_spans(narrow, found), bytearray(text)
-    for i, (old, mask) in enumerate(zip(narrow, new, strict=True)):
-        if old != mask:
-            out[2 * i + low], out[2 * i + high] = mask, 0
+    for i in (i for start, end in found for i in range(start, end)):
+        if narrow[i] != new[i]:
+            out[2 * i + low], out[2 * i + high] = new[i], 0
     return bytes(out)
+
+
+def _latin1(low: bytes, high: bytes) -> bytes:
+    """Return the low bytes, a question mark where the high one is not 0; as numbers, since byte by byte takes long."""
+    size = min(len(low), len(high))
+    kept = int.from_bytes(high[:size].translate(_IS_ZERO))
+    every = int.from_bytes(b"\xff" * size)
+    return (int.from_bytes(low[:size]) & kept | int.from_bytes(b"?" * size) & (every ^ kept)).to_bytes(size)

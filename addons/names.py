@@ -8,7 +8,7 @@ from mitmproxy import http
 
 #: Host, optional port (RFC 3986, 3.2); an IPv6 address stands in brackets.
 _AUTHORITY: Final = re.compile(r"\[([^\]]*)\](?::\d*)?|([^:]*)(?::\d*)?")
-#: Authorities whose form is remembered: the working set of a busy computer.
+#: Authorities whose form, and names whose parents, are remembered: the working set of a busy computer.
 _REMEMBERED: Final = 4096
 
 
@@ -35,6 +35,13 @@ def host_of(request: http.Request) -> str:
         if name.lower() == b"host":
             return _host(value)
     return normal(data.host)
+
+
+@lru_cache(_REMEMBERED)
+def parents(host: str) -> tuple[str, ...]:
+    """Return the name and all names above it, the nearest first."""
+    labels = host.split(".")
+    return tuple(".".join(labels[at:]) for at in range(len(labels)))
 
 
 def covers(suffixes: tuple[str, ...], host: str) -> bool:

@@ -13,15 +13,14 @@ READ: Final = 4000
 
 _STRING: Final = rb'"((?:[^"\\]|\\.){0,%d})'
 _OPERATION_NAME: Final = re.compile(rb'"operationName"\s{0,4}:\s{0,4}"([_A-Za-z]\w{0,63})"')
-_QUERY: Final = re.compile(rb'"query"\s{0,4}:\s{0,4}' + _STRING % 2048)
+_QUERY: Final = re.compile(rb'"query"\s{0,4}:\s{0,4}' + _STRING % READ)
 _PERSISTED: Final = re.compile(rb'"(?:persistedQuery|sha256Hash|documentId|doc_id|queryId)"')
-#: An operation of a document (GraphQL, 2.3): its type, its name or, without one, its first field.
-_DEFINITION: Final = re.compile(
-    r"(?:^|[\s}])(query|mutation|subscription)\b\s*([_A-Za-z]\w{0,63})?"
-    r"(?:\s*\([^)]{0,500}\))?[^{]{0,200}\{\s*(?:[_A-Za-z]\w{0,63}\s*:\s*)?([_A-Za-z]\w{0,63})?"
-)
-_SHORT: Final = re.compile(r"\s*\{\s*(?:[_A-Za-z]\w{0,63}\s*:\s*)?([_A-Za-z]\w{0,63})")
-_COMMENT: Final = re.compile(r"#[^\n]{0,500}")
+#: What a document is made of, as far as it says where operations begin (GraphQL, 2.1); comments and strings are passed
+#: over, and one that is not closed goes on to the end.
+_TOKEN: Final = re.compile(
+    r'#[^\n\r]*+|"""(?:[^"\\]|\\.|"(?!""))*+(?:"""|\Z)|"(?:[^"\\\n\r]|\\.)*+"?|[_A-Za-z][_0-9A-Za-z]{0,63}+|\.{3}|[{}():@]',
+    re.DOTALL)
+_TYPES: Final = ("query", "mutation", "subscription")
 
 _RPC: Final = re.compile(rb'"method"\s{0,4}:\s{0,4}"([\w./$-]{1,64})"')
 _TOOL: Final = re.compile(rb'"name"\s{0,4}:\s{0,4}"([\w./-]{1,64})"')
@@ -48,12 +47,14 @@ def told(head: bytes, kind: str, graphql: bool) -> Names:
         if _JSON_LOGIN.search(head):
             found.append(("op:login", 0.9))
     elif kind == "application/form":
-        if graphql and (query := re.search(rb"(?:^|&)query=([^&]{0,2048})", head)):
+        if graphql and (query := re.search(rb"(?:^|&)query=([^&]*)", head)):
             found += [("protocol:graphql", 1.0), *document(unquote_plus(query[1].decode("utf-8", "replace")))]
         if _FORM_LOGIN.search(head):
             found.append(("op:login", 0.95))
     elif graphql and kind == "text/plain":
         found += document(head.decode("utf-8", "replace"))
+    if len(head) >= READ and (graphql or ("protocol:graphql", 1.0) in found):
+        found.append(("op:graphql:unread", 1.0))        # an operation, or another "query", may stand further on
     return found
 
 
@@ -63,8 +64,6 @@ def _graphql(head: bytes, expected: bool) -> Names:
     found = [each for text in texts for each in document(text)]
     if not found and expected and (name := _OPERATION_NAME.search(head)) and _PERSISTED.search(head):
         found = [(f"op:graphql:persisted:{shown(name[1].decode())}", 1.0)]
-    if len(head) >= READ and (found or expected):
-        found.append(("op:graphql:unread", 1.0))        # an operation, or another "query", may stand further on
     return [("protocol:graphql", 1.0), *found] if found else []
 
 
@@ -77,13 +76,36 @@ def _unescaped(text: bytes) -> str:
 
 def document(text: str) -> Names:
     """Return `op:graphql:TYPE:NAME` for the operations in a document; an unnamed one goes by its first field."""
-    text = _COMMENT.sub("", text)
+    tokens = [each for each in _TOKEN.findall(text) if each[0] not in "#\""]
     found: Names = []
-    for kind, name, first in _DEFINITION.findall(text):
-        found.append((f"op:graphql:{kind}:{shown(name or first or 'unnamed')}", 1.0 if name else 0.8))
-    if not found and (short := _SHORT.match(text)):
-        found.append((f"op:graphql:query:{shown(short[1])}", 0.8))
+    depth, kind, name = 0, "", ""       # open brackets; what is defined here, and its name
+    for at, each in enumerate(tokens):
+        if each in "{(":
+            if each == "{" and not depth and (kind in _TYPES or (not kind and _selects(tokens, at))):
+                label = f"op:graphql:{kind or 'query'}:{shown(name or _first_field(tokens, at))}"
+                found.append((label, 1.0 if name else 0.8))
+            depth, kind = depth + 1, kind or "query"
+        elif each in "})":
+            depth -= 1
+            kind, name = ("", "") if depth <= 0 and each == "}" else (kind, name)
+            depth = max(0, depth)
+        elif not depth and not kind:
+            kind = each
+        elif not depth and not name and tokens[at - 1] == kind:
+            name = each if each.isidentifier() else ""
     return found
+
+
+def _selects(tokens: list[str], at: int) -> bool:
+    """True if a bracket without a word before it begins a query in its short form (2.3)."""
+    return at + 1 < len(tokens) and (tokens[at + 1].isidentifier() or tokens[at + 1] == "...")
+
+
+def _first_field(tokens: list[str], at: int) -> str:
+    """Return the first field behind a bracket, not its alias."""
+    first, colon, field = [*tokens[at + 1 : at + 4], "", "", ""][:3]
+    name = field if colon == ":" else first
+    return name if name.isidentifier() else "unnamed"
 
 
 def _rpc(head: bytes) -> Iterator[tuple[str, float]]:

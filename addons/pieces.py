@@ -10,10 +10,8 @@ from typing import Final
 from mitmproxy import http
 
 _RANGE: Final = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
-#: S3's UploadPart, Azure's Put Block and Append Block; Dropbox' upload sessions.
-_QUERY: Final = re.compile(
-    r"[?&](?:partNumber=\d+&(?:.*&)?uploadId=|uploadId=(?:.*&)?partNumber=\d|comp=(?:block|appendblock|page)(?:&|$))"
-)
+_BLOCKS: Final = ("block", "appendblock", "page")
+#: Dropbox' upload sessions.
 _PATH: Final = re.compile(r"/upload_session/(?:start|append|finish)")
 #: What is said of data that do not go on.
 _MISSING: Final = re.compile(r"cut short|without its directory|is no XML: no element found|PDF document that cannot be")
@@ -27,7 +25,13 @@ def is_piece(message: http.Message, path: str = "") -> bool:
         return not (int(first) == 0 and size.isdecimal() and int(last) + 1 >= int(size))
     return ("upload-offset" in headers or headers.get("upload-complete", "") == "?0"
             or "upload" in headers.get("x-goog-upload-command", "")
-            or bool(_QUERY.search(path) or _PATH.search(path)))
+            or _PATH.search(path) is not None or _is_part(path.partition("?")[2]))
+
+
+def _is_part(query: str) -> bool:
+    """S3's UploadPart, Azure's Put Block, Append Block and Put Page."""
+    fields = dict(part.partition("=")[::2] for part in query.split("&"))
+    return ("uploadId" in fields and fields.get("partNumber", "").isdecimal()) or fields.get("comp") in _BLOCKS
 
 
 def is_missing(reason: str) -> bool:

@@ -10,11 +10,12 @@ from typing import Final
 
 from mitmproxy import http
 
+from addons.names import parents
 from addons.operation import shown
 from addons.verdict import label
 
-#: Confidence where the path is a known interface's and the host nobody's that is known; where a host alone is.
-PATH_CONFIDENCE, HOST_CONFIDENCE = 0.8, 0.6
+#: Confidence where the path is a known interface's and the host nobody's that is known.
+PATH_CONFIDENCE: Final = 0.8
 
 #: Provider, and suffixes of its hosts that serve models or are a chat's own pages.
 HOSTS: Final = {
@@ -101,12 +102,8 @@ class Exchange:
 
 def provider_of(host: str) -> str:
     """Return who serves models at a host; empty if it is not known."""
-    name = host
-    while name:
-        if found := _BY_HOST.get(name):
-            return found
-        name = name.partition(".")[2]
-    return "bedrock" if _BEDROCK.fullmatch(host) else ""
+    found = next((_BY_HOST[name] for name in parents(host) if name in _BY_HOST), "")
+    return found or ("bedrock" if _BEDROCK.fullmatch(host) else "")
 
 
 def recognise(flow: http.HTTPFlow, host: str, parts: list[bytes]) -> Exchange | None:

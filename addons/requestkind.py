@@ -36,6 +36,8 @@ ENDINGS: Final = {
 }  # fmt: skip
 #: Octets of a path that stay as they are: all but those that should have been percent-encoded.
 ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
+#: Characters of a name (RFC 1035, 2.3.4): all the names above it are looked up and remembered.
+MAX_HOST: Final = 253
 _HOST: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)", re.IGNORECASE)
 _ENDING: Final = re.compile(r"\.([a-z0-9]{2,5})$")
 
@@ -111,7 +113,7 @@ def page_of(told: dict[bytes, bytes]) -> Page:
     """Return the page by `Referer`, else by `Origin`."""
     url = (told.get(b"referer") or told.get(b"origin") or b"").decode("utf-8", "replace")
     found = _HOST.match(url)
-    if not found or not found[1]:
+    if not found or not 0 < len(found[1]) <= MAX_HOST:
         return Page("", "")
     try:
         return Page(url, normal(found[1].strip("[]")))

@@ -3,8 +3,10 @@
 import base64
 import binascii
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -44,16 +46,15 @@ class Head:
 
     def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
+        self._starts = list(accumulate((len(piece) + len(_BORDER) for _, _, piece in pieces), initial=0))
         self.text = _BORDER.join([piece for _, _, piece in pieces])
 
     def where(self, offset: int) -> tuple[str, int]:
         """Return `url`, `header:<name>` or what else it is, with the steps inside it, for an offset in the text, and
         that in its piece."""
-        for name, steps, piece in self._pieces:
-            if offset <= len(piece):
-                return (_OTHERS.get(name) or "header:" + name.decode("latin-1")) + steps, offset
-            offset -= len(piece) + len(_BORDER)
-        raise IndexError(offset)
+        at = bisect_right(self._starts, offset) - 1
+        name, steps, _ = self._pieces[at]
+        return (_OTHERS.get(name) or "header:" + name.decode("latin-1")) + steps, offset - self._starts[at]
 
 
 def head(request: http.Request, credentials: bool = False) -> Head:
@@ -125,7 +126,7 @@ def _inside(value: bytes) -> tuple[tuple[str, bytes], ...]:
     tree = Tree(ear, "")
     tree.feed(value)
     tree.end()
-    return tuple((path, text.replace(_BORDER, b"\1")) for path, text in ear.texts.items())
+    return tuple((path, bytes(text).replace(_BORDER, b"\1")) for path, text in ear.texts)
 
 
 _remembered = lru_cache(1024)(_inside)
@@ -135,20 +136,14 @@ class _Ear:
     """Collects the texts that are found."""
 
     def __init__(self) -> None:
-        self.texts: dict[str, bytes] = {}
+        self.texts: list[tuple[str, bytearray]] = []
 
     def opened(self, view: View) -> Listener | None:
         if view.parent is None:
             return None
-        path = view.path
-        while path in self.texts:
-            path += "'"
-        self.texts[path] = b""
-
-        def hear(data: bytes) -> None:
-            self.texts[path] += data
-
-        return hear
+        text = bytearray()
+        self.texts.append((view.path, text))
+        return text.extend
 
     def unscannable(self, view: View, reason: str) -> None:
         """A header that holds no archive is the rule."""

@@ -110,7 +110,7 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Source:
-    """One list: its name in reasons, its format (see `filterlist.FORMATS`), its text."""
+    """One list: its name in reasons, its format (see `filterlist.read`), its text."""
 
     name: str
     form: str

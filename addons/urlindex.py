@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from addons.filterlist import is_regex
+from addons.names import parents
 from addons.urlmatch import Asked, Domains, Rule, entity
 
 #: Words of URLs and patterns; shorter ones are in half of all URLs.
@@ -28,7 +29,7 @@ class _Index:
         self._hosts: dict[str, list[Rule]] = {}
         self._sources: dict[str, list[Rule]] = {}
         self._words: dict[str, list[Rule]] = {}
-        self._rest: tuple[Rule, ...] = ()
+        self._rest: list[Rule] = []
         for rule in rules:
             self._file(rule)
         self._entities = any(name.endswith(".*") for table in (self._hosts, self._sources) for name in table)
@@ -47,7 +48,7 @@ class _Index:
         elif word := _word(rule.pattern):
             self._words.setdefault(word, []).append(rule)
         else:
-            self._rest += (rule,)
+            self._rest.append(rule)
 
     def _by_host(self, host: str) -> tuple[Rule, ...]:
         return _under(self._hosts, host, self._entities)
@@ -65,13 +66,13 @@ class _Index:
                 best = best or rule
         return best
 
-    def _near(self, asked: Asked) -> tuple[Rule, ...]:
-        near = self._of_host(asked.host) + self._of_source(asked.source) + self._rest
+    def _near(self, asked: Asked) -> list[Rule]:
+        near = [*self._of_host(asked.host), *self._of_source(asked.source), *self._rest]
         if self._words:
             words = WORD.findall(asked.url.lower())
             if not self._words.keys().isdisjoint(words):
                 for word in self._words.keys() & words:
-                    near += tuple(self._words[word])
+                    near += self._words[word]
         return near
 
 
@@ -103,14 +104,8 @@ def _under(table: dict[str, list[Rule]], host: str, entities: bool) -> tuple[Rul
     """Return what is filed under a name, those above it and, if there are any, its entities."""
     if not table:
         return ()
-    found: list[Rule] = []
-    name = host
-    while name:
-        found += table.get(name, ())
-        name = name.partition(".")[2]
-    for name in entity(host) if entities and host else ():
-        found += table.get(name, ())
-    return tuple(found)
+    names = (*parents(host), *(entity(host) if entities and host else ()))
+    return tuple(rule for name in names for rule in table.get(name, ()))
 
 
 def _without_bad(text: str) -> str:
@@ -136,7 +131,7 @@ def _word(pattern: str) -> str:
     """Return the longest whole word of a pattern: one that every URL which it covers has as a word, too."""
     if is_regex(pattern):
         return ""
-    whole = [found[0] for found in re.finditer(r"(?<=[^0-9a-z%*])[0-9a-z%]{3,}(?=[^0-9a-z%*])", f"{_ends(pattern)}")]
+    whole = [found[0] for found in re.finditer(r"(?<=[^0-9a-z%*])[0-9a-z%]{3,}(?=[^0-9a-z%*])", _ends(pattern))]
     return max((word for word in whole if word not in _COMMON), key=len, default="")
 
 

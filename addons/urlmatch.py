@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 from publicsuffixlist import PublicSuffixList
 
 from addons.filterlist import TYPES, is_regex, split
+from addons.names import parents
 
 #: Characters of a URL that are compared; what follows is data.  Bounds what a hostile URL can cost.
 MAX_URL: Final = 16384
-#: Host names whose parents are remembered: the working set of a busy computer.
+#: Host names whose owners are remembered: the working set of a busy computer.
 _REMEMBERED: Final = 4096
 
 _SUFFIXES: Final = PublicSuffixList()
@@ -30,13 +31,6 @@ class Asked(NamedTuple):
     third: bool | None
     method: str = "GET"
     page: str = ""
-
-
-@lru_cache(_REMEMBERED)
-def parents(host: str) -> tuple[str, ...]:
-    """Return the name and all names above it."""
-    labels = host.split(".")
-    return tuple(".".join(labels[at:]) for at in range(len(labels)))
 
 
 @lru_cache(_REMEMBERED)

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 from mitmproxy import http
 
-from addons.filterlist import ELSEWHERE, shown
+from addons.filterlist import ELSEWHERE, shown, text_of
+from addons.names import parents
 from addons.requestkind import asked
 from addons.urlengine import Compiled, Source, compiled
 from addons.urlmatch import Asked
@@ -15,6 +16,8 @@ from addons.verdict import Verdict, block, label
 
 #: Decisions that are remembered: pages ask for the same things again and again.
 _REMEMBERED: Final = 8192
+#: Characters of URL and page beyond which one is not: those of clients that mean it ill would fill the memory.
+_LONGEST: Final = 4096
 #: Bytes of all lists together; the largest sets in use have 30 MB.
 MAX_BYTES: Final = 128 * 2**20
 #: The label of a request that a rule's exception lets pass.
@@ -87,9 +90,11 @@ class Rules:
         known = self._known
         if (answer := known.get(request)) is not None:
             return answer
-        answer = known[request] = self._judge(request)
-        if len(known) > _REMEMBERED:
-            known.popitem(last=False)
+        answer = self._judge(request)
+        if len(request.url) + len(request.page) <= _LONGEST:
+            known[request] = answer
+            if len(known) > _REMEMBERED:
+                known.popitem(last=False)
         return answer
 
     def _judge(self, request: Asked) -> tuple[str, str]:
@@ -114,17 +119,4 @@ class Rules:
 
     def _named(self, host: str) -> str:
         """Return the rule that has the host, or one above it, as a name and nothing else."""
-        hosts, name = self._set.hosts, host
-        while name:
-            if name in hosts:
-                return f"||{name}^"
-            name = name.partition(".")[2]
-        return ""
-
-
-def text_of(file: Path) -> str:
-    """Return the text of a list; ValueError where it is not one, OSError."""
-    data = file.read_bytes()
-    if b"\0" in data[:4096]:
-        raise ValueError("not a text file")
-    return data.decode("utf-8-sig", "replace")
+        return next((f"||{name}^" for name in parents(host) if name in self._set.hosts), "")

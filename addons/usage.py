@@ -78,6 +78,7 @@ class Usage:
     # -- on disk
 
     def _read(self) -> None:
+        """Go on where the last process was; from nothing, if the file cannot be read: that stops nobody's requests."""
         with contextlib.suppress(sqlite3.Error), contextlib.closing(self._open()) as database:
             newest = dict(database.execute("SELECT name, window FROM quota WHERE window IS NOT NULL"))
             for name, window, subject, requests, size in database.execute("SELECT * FROM use"):

@@ -10,6 +10,7 @@ import secrets
 import string
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -202,21 +203,25 @@ class _Texts:
 
     def shingles(self) -> list[bytes]:
         """Return those of all views, without markup whose text is a view, and without a text that is one once more."""
-        kept: list[tuple[View, list[bytes]]] = []
+        inside, kept, all_kept = Counter[View](), dict[View, set[bytes]](), list[bytes]()
+        for view, found in self._views:
+            inside.update(dict.fromkeys(_around(view), len(found)))
         for view, found in self._views:     # what is inside a view comes after it
-            inside = sum(len(theirs) for other, theirs in self._views if _within(other, view))
-            outer = {each for other, theirs in kept if _within(view, other) for each in theirs}
-            is_markup = view.kind in _MARKUP and inside > len(found) // MARKUP_TO_TEXT
-            if not is_markup and len(outer.intersection(found)) <= len(found) // 2:
-                kept.append((view, found))
-        return [each for _, found in kept for each in found]
+            outer = [kept[other] for other in _around(view) if other in kept]
+            again = sum(any(each in theirs for theirs in outer) for each in set(found))
+            is_markup = view.kind in _MARKUP and inside[view] > len(found) // MARKUP_TO_TEXT
+            if not is_markup and again <= len(found) // 2:
+                kept[view] = set(found)
+                all_kept += found
+        return all_kept
 
 
-def _within(view: View, outer: View) -> bool:
-    parent = view.parent
-    while parent is not None and parent is not outer:
-        parent = parent.parent
-    return parent is outer
+def _around(view: View) -> Iterator[View]:
+    """Yield the views that a view is in."""
+    around = view.parent
+    while around is not None:
+        yield around
+        around = around.parent
 
 
 # -- canaries

@@ -5,7 +5,7 @@ from typing import Final
 
 from addons import llm_views
 from addons.deltas import AWS, LINES
-from addons.views.archives import PACKED, UNREAD, Packed, Tar, unread
+from addons.views.archives import PACKED, UNREAD, Packed, unread
 from addons.views.bytelists import ByteLists, HexLists, maybe_bytes, maybe_hex
 from addons.views.charsets import (
     WideStrings,
@@ -29,6 +29,7 @@ from addons.views.quoted import Quoted, is_quoted, maybe_quoted
 from addons.views.runs import Runs, maybe_runs
 from addons.views.shown import Shown, maybe_shown
 from addons.views.sse import Events
+from addons.views.tars import Tar
 from addons.views.tree import Reader, View
 from addons.views.watching import Sign, Watch
 from addons.views.zips import ZIPS

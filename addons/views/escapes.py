@@ -93,6 +93,8 @@ def _value(written: bytes) -> bytes:
 
 def _slashed(written: bytes, rest: bytes) -> bytes:
     kind, digits = rest[:1], rest[1:]
+    if kind in b"uUx" and not digits:       # `C:\users`: no escape after all
+        return rest
     if kind == b"u" and digits[:1] != b"{":         # with pairs of surrogates
         units = unhexlify(written.replace(b"\\u", b"")).decode("utf-16-be", "surrogatepass")
         return units.encode("utf-8", "replace")
@@ -103,7 +105,7 @@ def _slashed(written: bytes, rest: bytes) -> bytes:
     if rest[-1:] == b"\n":      # a line that goes on
         return b""
     if kind.isdigit() and digits:
-        return bytes([int(rest, 8)])
+        return bytes([int(rest, 8) & 0xFF])
     return rest[::2].translate(_LETTERS)
 
 

@@ -35,7 +35,10 @@ NICE: Final = 10
 
 
 def confine() -> None:
-    """Give up what is not needed: the network (in a namespace without any), files, children, to be served first."""
+    """Give up what is not needed: the network (in a namespace without any), files, children, to be served first.
+
+    What a system does not let it give up is one bar less of several; a document is read all the same.
+    """
     if sys.platform != "linux":
         return
     os.nice(NICE)
@@ -57,7 +60,7 @@ def more_time() -> None:
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):      # who asked has a clock as well
             limit = int(used.ru_utime + used.ru_stime) + PROCESSOR
             resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
@@ -79,8 +82,10 @@ def notes(document: Any, page: Any) -> Iterator[Frame]:
     import pypdfium2
     import pypdfium2.raw as pdfium
 
-    texts = []
-    for index in range(min(pdfium.FPDFPage_GetAnnotCount(page), MAX_NOTES)):
+    texts, count = [], pdfium.FPDFPage_GetAnnotCount(page)
+    if count > MAX_NOTES:
+        yield b"e", f"a PDF document with more than {MAX_NOTES} notes on a page".encode()
+    for index in range(min(count, MAX_NOTES)):
         note = pdfium.FPDFPage_GetAnnot(page, index)
         if not note:
             continue
@@ -112,7 +117,9 @@ def _file(attachment: Any) -> Iterator[Frame]:
 
     try:
         data = bytes(attachment.get_data())
-    except pypdfium2.PdfiumError:
+    except pypdfium2.PdfiumError as error:
+        if "no data" not in str(error):     # a file that is empty, or only named
+            yield b"e", b"an attached file that cannot be read, in a PDF document"
         return
     yield b"n", attachment.get_name().encode("utf-8", "replace")
     yield b"a", data
@@ -128,7 +135,7 @@ def frames(data: bytes) -> Iterator[Frame]:
         encrypted = "password" in str(error).lower() or "security" in str(error).lower()
         yield b"e", b"an encrypted PDF document" if encrypted else b"a PDF document that cannot be opened"
         return
-    with contextlib.suppress(pypdfium2.PdfiumError):
+    with contextlib.suppress(pypdfium2.PdfiumError):        # fields have their values among the notes, too
         document.init_forms()
     if told := "\n".join(filter(None, document.get_metadata_dict().values())):
         yield b"m", told.encode("utf-8", "replace")

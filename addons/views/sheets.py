@@ -15,6 +15,10 @@ from addons.views.xmlparts import Part
 #: Bytes of rows, and of shared strings, of one workbook that are kept to be put together.
 MAX_ROWS: Final = 4 * 1024 * 1024
 MAX_STRINGS: Final = 4 * 1024 * 1024
+#: And of the rows with their strings in place: one long string may be named in a million cells.
+MAX_WHOLE: Final = 16 * 1024 * 1024
+#: Characters of one value, of which spreadsheets allow 32767; a longer one is told as it comes.
+MAX_VALUE: Final = 64 * 1024
 #: Digits of a number in a cell.
 MAX_DIGITS: Final = 40
 _REFERENCE: Final = re.compile(rb"\0(\d+)\0")
@@ -37,13 +41,16 @@ class Book:
             self.rows += text.encode("utf-8", "replace")
 
     def whole(self) -> bytes:
-        """Return the rows with their strings in place."""
-
-        def string(match: re.Match[bytes]) -> bytes:
+        """Return the rows with their strings in place, as many as fit."""
+        out, at = bytearray(), 0
+        for match in _REFERENCE.finditer(self.rows) if self.strings else ():
             index = int(match[1][:9])
-            return self.strings[index] if index < len(self.strings) else b""
-
-        return _REFERENCE.sub(string, self.rows) if self.strings else b""
+            out += self.rows[at : match.start()]
+            out += self.strings[index] if index < len(self.strings) else b""
+            at = match.end()
+            if len(out) > MAX_WHOLE:
+                return bytes(out)
+        return bytes(out + self.rows[at:]) if self.strings else b""
 
 
 class Strings(Part):
@@ -51,7 +58,7 @@ class Strings(Part):
 
     def __init__(self, view: View, book: Book) -> None:
         super().__init__(view)
-        self._book, self._string = book, list[str]()
+        self._book, self._string, self._size = book, list[str](), 0
         self._inside = self._aside = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -59,6 +66,7 @@ class Strings(Part):
         self._aside |= name == "rPh"
         if name == "si":
             self._string.clear()
+            self._size = 0
 
     def stop(self, name: str) -> None:
         self._inside = False
@@ -71,7 +79,8 @@ class Strings(Part):
     def text(self, text: str) -> None:
         if self._inside:
             self.say(text)
-            if not self._aside and self._book.size <= MAX_STRINGS:
+            if not self._aside and self._book.size + self._size <= MAX_STRINGS:
+                self._size += len(text)
                 self._string.append(text)
 
 
@@ -83,7 +92,9 @@ class Sheet(Part):
         self._book = book
         self._kind, self._inside, self._shared = "", False, False
         self._value: list[str] = []
+        self._length = 0                # of the value, as far as it has come
         self._row: list[str] = []
+        self._size = 0                  # of the row, as far as it is kept
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._inside = name in ("v", "t", "f", "oddHeader", "oddFooter")
@@ -92,26 +103,36 @@ class Sheet(Part):
 
     def stop(self, name: str) -> None:
         if self._inside:
-            value, self._value = "".join(self._value), []
-            shared = name == "v" and self._kind == "s"
+            value, long = "".join(self._value), self._length > MAX_VALUE
+            self._value, self._length = [], 0
+            shared = name == "v" and self._kind == "s" and not long
             self._shared |= shared
             if not shared:
-                value = number(value) if name == "v" and self._kind == "n" else value
+                value = number(value) if name == "v" and self._kind == "n" and not long else value
                 self.say(value)
-            self._row.append(f"\0{value}\0" if shared and value.isdecimal() else value)
+            self._keep(f"\0{value}\0" if shared and value.isdecimal() else value)
         self._inside = False
         if name in ("c", "f", "oddHeader", "oddFooter"):
             self.say("\t")
-            self._row.append("\t")
+            self._keep("\t")
         elif name == "row":
             self.say("\n")
             if self._shared:
                 self._book.row("".join(self._row) + "\n")
-            self._row, self._shared = [], False
+            self._row, self._size, self._shared = [], 0, False
 
     def text(self, text: str) -> None:
         if self._inside:
+            self._length += len(text)
             self._value.append(text)
+            if self._length > MAX_VALUE:
+                self.say("".join(self._value))
+                self._value = []
+
+    def _keep(self, text: str) -> None:
+        if self._size < MAX_ROWS:
+            self._size += len(text)
+            self._row.append(text)
 
 
 def number(value: str) -> str:

@@ -307,7 +307,7 @@ class Tree:
                     self.budget.take(0)
             except Unscannable as error:
                 view.unscannable(str(error))
-            except Exception as error:
+            except Exception as error:      # as in `guarded`
                 view.unscannable(f"its reader failed ({type(error).__name__})")
             finally:
                 view.unpin()

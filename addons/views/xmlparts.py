@@ -9,6 +9,8 @@ from addons.views.tree import View
 
 #: Bytes of a part without text after which its text is taken to have ended: nothing is held back for what comes later.
 QUIET: Final = 8 * 1024
+#: Bytes of one tag or comment, which expat keeps until it is whole.
+MAX_TAG: Final = 4 * 1024 * 1024
 _HEADS: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\0", b"\xfe\xff\0<", b" ", b"\t", b"\r", b"\n")
 
 
@@ -19,6 +21,7 @@ class Part(Container):
         super().__init__(view)
         self._pieces: list[str] = []
         self._fed, self._quiet = b"", 0
+        self._size = self._read = 0     # bytes that came, and up to which they have been read
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._start
@@ -45,7 +48,11 @@ class Part(Container):
             if len(self._fed) >= 4 and not self._fed.startswith(_HEADS):
                 raise Unscannable("a part of a document in an unusual encoding")
         self._quiet += len(data)
+        self._size += len(data)
         self._parse(data, False)
+        self._read = max(self._read, self._parser.CurrentByteIndex)     # -1 within what is not whole
+        if self._size - self._read > MAX_TAG:
+            raise Unscannable("a part of a document with a tag that does not end")
         if self._quiet > QUIET and self.child is not None:
             self.child.pause()
 

@@ -7,7 +7,7 @@ import pytest
 from addons.canary import Canary
 from addons.connection import Connection
 from addons.verdict import Action
-from tests.addons.conftest import SIZES, cut, request
+from tests.addons.conftest import SIZES, heard, request
 
 KEY = "AKIAOKN3IZZ4NHYG53CX"
 VALUES = (f"{KEY} # the lab's laptop", "nina.weber1234@corp.example", "db-0a1b2c.corp.example", 'a "quoted" (value) $1')
@@ -28,17 +28,13 @@ VALUES = (f"{KEY} # the lab's laptop", "nina.weber1234@corp.example", "db-0a1b2c
     ],
 )
 def test_found(text: str, name: str, size: int) -> None:
-    scan = Canary(VALUES).requestbody(request())
-    assert scan
-    said = [verdict for chunk in cut(text.encode(), size) if (verdict := scan(chunk))]
+    said = heard(Canary(VALUES).requestviews(request()), text.encode(), size)
     assert [(v.action, [f.rule for f in v.findings]) for v in said] == [(Action.BLOCK, [name])]
 
 
 @pytest.mark.parametrize("text", [KEY[:-1], "x" + KEY, KEY + "x", "AKIA", "db-0a1b2c.corp.examples"])
 def test_not_found(text: str) -> None:
-    scan = Canary(VALUES).requestbody(request())
-    assert scan
-    assert not [verdict for chunk in cut(text.encode(), 7) if (verdict := scan(chunk))]
+    assert not list(heard(Canary(VALUES).requestviews(request()), text.encode(), 7))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from addons.cards import Cards, luhn
 from addons.scan import Keywords, PatternSet, Perscan
 from addons.verdict import Action, labels
-from tests.addons.conftest import SIZES, cut, request
+from tests.addons.conftest import SIZES, cut, heard, request
 
 VISA = "4111111111111111"
 
@@ -90,8 +90,8 @@ def test_noise() -> None:
     ],
 )
 def test_body(options: dict, body: str, host: str, action: Action | None) -> None:
-    scan = Cards(**options).requestbody(request(host=host))
-    verdicts = [v.action for chunk in cut(body.encode(), 5) if (v := scan(chunk))] if scan else []
+    viewer = Cards(**options).requestviews(request(host=host))
+    verdicts = [v.action for v in heard(viewer, body.encode(), 5)] if viewer else []
     assert verdicts[-1:] == ([action] if action else [])
 
 

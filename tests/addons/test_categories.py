@@ -12,7 +12,8 @@ LISTS = {
     "names": "casino.example\n",
     "rules": "! c\n||casino.example^\n##.ad\n",
     "v2fly": "# c\ndomain:casino.example @ads\nfull:one.bet.example\nkeyword:poker\nregexp:^slot\\d+\\.\ninclude:more @x\n",
-    "more": "lotto.example @x\nskipped.example @y\n",
+    "more": "lotto.example @x\nskipped.example @y\ninclude:most\ninclude:most @y\n",
+    "most": "raffle.example @x\nother.example\ntombola.example @x @y\n",
 }
 
 
@@ -33,7 +34,7 @@ def test_formats(lists, name):
 @pytest.mark.parametrize(("host", "found"), [
     ("casino.example", True), ("one.bet.example", True), ("two.one.bet.example", False), ("bet.example", False),
     ("mypoker.example", True), ("slot7.example", True), ("myslot7.example", False), ("lotto.example", True),
-    ("skipped.example", False),
+    ("skipped.example", False), ("raffle.example", True), ("other.example", False), ("tombola.example", True),
 ])
 def test_v2fly(lists, host, found):
     assert Categories((lists("v2fly"),)).of(host) == (("gambling",) if found else ())
@@ -50,7 +51,7 @@ def test_labels_and_blocks(lists):
 
 
 def test_files_that_are_read_are_named(lists, tmp_path):
-    assert set(Categories((lists("v2fly"),)).files) == {tmp_path / "v2fly", tmp_path / "more"}
+    assert set(Categories((lists("v2fly"),)).files) == {tmp_path / name for name in ("v2fly", "more", "most")}
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -1,6 +1,7 @@
 """Every request gets labels; classifying decides nothing and costs little."""
 
 import datetime
+import json
 import time
 
 import pytest
@@ -9,11 +10,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy import http
 from mitmproxy.certs import Cert
+from mitmproxy.websocket import WebSocketData, WebSocketMessage
+from wsproto.frame_protocol import Opcode
 
 from addons.classify import Http
 from addons.connection import Connection
+from addons.labelled import Labels
 from addons.operation import operation
-from addons.verdict import DONE, confidence, labels
+from addons.verdict import DONE, confidence, label, labels
 from tests.addons.conftest import request
 
 
@@ -202,3 +206,27 @@ def test_a_request_costs_microseconds() -> None:
     for flow in flows:
         Http().requestheaders(flow)
     assert (time.perf_counter() - start) / len(flows) < 0.001
+
+
+def test_operations_over_websocket_are_told_apart_up_to_a_bound() -> None:
+    flow = request()
+    label(flow, "protocol:graphql")
+    flow.websocket = WebSocketData()
+    for name in (*(f"query Q{i}" for i in range(2000)), "mutation Drop"):
+        text = json.dumps({"type": "subscribe", "payload": {"query": f"{name} {{ a }}"}}).encode()
+        flow.websocket.messages = [WebSocketMessage(Opcode.TEXT, True, text)]
+        Http().websocket_message(flow)
+    assert "op:graphql:unread" in labels(flow)
+    assert len(labels(flow)) <= 1001
+
+
+def test_a_refused_operation_ends_a_websocket() -> None:
+    flow, rules = request(), Labels(block=("op:graphql:mutation:Drop",))
+    label(flow, "protocol:graphql")
+    said = []
+    for name in ("query Q", "mutation Drop"):
+        text = json.dumps({"payload": {"query": f"{name} {{ a }}"}}).encode()
+        flow.websocket = WebSocketData(messages=[WebSocketMessage(Opcode.TEXT, True, text)])
+        Http().websocket_message(flow)
+        said.append(rules.websocket_message(flow))
+    assert [each and each.reason for each in said] == [None, "it is op:graphql:mutation:Drop"]

@@ -13,7 +13,7 @@ import pytest
 from addons.credentials import Secrets
 from addons.scan import Keywords, PatternSet, Perscan
 from addons.verdict import Action
-from tests.addons.conftest import SIZES, cut, request
+from tests.addons.conftest import SIZES, cut, heard, request
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "dlp"
 #: Cases whose label says that they are no measure of a scanner.
@@ -116,9 +116,8 @@ def test_random_bytes_and_base64_are_no_secrets() -> None:
     ],
 )
 def test_verdict(options: dict, text: str, host: str, action: Action | None) -> None:
-    scan = Secrets(**options).requestbody(request(host=host))
-    assert scan
-    verdicts = [verdict.action for chunk in cut(text.encode(), 50) if (verdict := scan(chunk))]
+    viewer = Secrets(**options).requestviews(request(host=host))
+    verdicts = [verdict.action for verdict in heard(viewer, text.encode(), 50)]
     assert verdicts[-1:] == ([action] if action else [])
 
 
@@ -188,10 +187,9 @@ def test_both_engines_give_the_same_verdicts() -> None:
 def test_ordinary_json_is_fast() -> None:
     """A guard against gross slowness, not a measurement: 1000 MB/s on the machine of 2026."""
     body = json.dumps([{"id": n, "token_count": n, "name": "the quick brown fox"} for n in range(20_000)]).encode()
-    scan, start = Secrets().requestbody(request()), time.perf_counter()
-    assert scan
+    finder, start = Secrets().scanner(), time.perf_counter()
     for chunk in cut(body, 65536):
-        assert not scan(chunk)
+        assert not finder.feed(chunk)
     assert len(body) / (time.perf_counter() - start) > 5e6
 
 

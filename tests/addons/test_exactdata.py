@@ -8,7 +8,7 @@ import pytest
 from addons.exactdata import ExactData
 from addons.exactindex import IndexBuilder
 from addons.verdict import Action
-from tests.addons.conftest import SIZES, cut, request
+from tests.addons.conftest import SIZES, cut, heard, request
 
 ROWS = [
     ["John Smith", "DE89 3704 0044 0532 0130 00", "john.smith@example.com"],
@@ -111,9 +111,7 @@ def test_columns(index: Path) -> None:
     ],
 )
 def test_verdict(index: Path, options: dict, text: str, action: Action | None) -> None:
-    scan = ExactData(index, **options).requestbody(request())
-    assert scan
-    verdicts = [v.action for chunk in cut(text.encode(), 5) if (v := scan(chunk))]
+    verdicts = [v.action for v in heard(ExactData(index, **options).requestviews(request()), text.encode(), 5)]
     assert verdicts[-1:] == ([action] if action else [])
 
 

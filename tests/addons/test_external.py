@@ -143,6 +143,7 @@ def test_one_that_hangs_is_given_up_by_the_deadline_and_ended(program: Callable[
         (b'{"type":"verdict","id":"7","action":"kill"}', None),
         (b'{"type":"verdict","action":"kill"}', None),
         (b'{"type":"verdict","id":7,"action":"block","findings":[7]}', None),
+        (b'{"type":"verdict","id":7,"action":"block","findings":[{"start":Infinity}]}', None),
         (b'{"type":"hello"}', None),
         (b"[]", None),
         (b"[" * 30000, None),

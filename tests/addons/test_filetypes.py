@@ -171,6 +171,8 @@ def test_reasons() -> None:
         ({"mismatch": "maybe"}, "mismatch"),
         ({"larger_than": -1}, "larger_than"),
         ({"kinds": ("pdf",), "action": "x"}, "action"),
+        ({"kinds": ("pdf",), "action": "redact"}, "action"),
+        ({"kinds": ("pdf",), "action": "allow"}, "action"),
     ],
 )
 def test_bad_options(options: dict, says: str) -> None:

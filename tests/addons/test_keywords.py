@@ -8,7 +8,7 @@ import pytest
 
 from addons.keywords import Keywords, Term, term
 from addons.verdict import Action
-from tests.addons.conftest import SIZES, cut, request
+from tests.addons.conftest import SIZES, cut, heard, request
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,8 @@ def test_one_form_of_two_terms() -> None:
     ],
 )
 def test_verdict(options: dict, text: str, action: Action | None, size: int) -> None:
-    scan = Keywords(("alpha", "beta | 2"), **options).requestbody(request())
-    assert scan
-    verdicts = [v.action for chunk in cut(text.encode(), size) if (v := scan(chunk))]
+    viewer = Keywords(("alpha", "beta | 2"), **options).requestviews(request())
+    verdicts = [v.action for v in heard(viewer, text.encode(), size)]
     assert verdicts[-1:] == ([action] if action else [])
 
 

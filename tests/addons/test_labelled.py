@@ -64,6 +64,33 @@ def test_labels_of_the_body_decide_as_it_streams() -> None:
     assert rules.requestbody(request())(b"") is DONE
 
 
+def test_each_filter_judges_for_itself() -> None:
+    flow, filters = request(), [Labels(alert=("a",)), Labels(block=("b",))]
+    scans = [each.requestbody(flow) for each in filters]
+    label(flow, "a")
+    label(flow, "b")
+    assert [said and said.action for scan in scans if (said := scan(b"x")) is not DONE] == [Action.ALERT, Action.BLOCK]
+
+
+def test_a_label_that_becomes_surer_is_judged_again() -> None:
+    flow, rules = request(), Labels(block=("op:login@0.9",), alert=("op:*",))
+    label(flow, "op:login", 0.7)
+    assert (said := rules.requestheaders(flow)) is not None
+    assert said.action is Action.ALERT
+    label(flow, "op:login", 0.95)
+    assert (said := rules.requestbody(flow)(b"password=")) is not None
+    assert (said.action, said.reason) == (Action.BLOCK, "it is op:login")
+
+
+def test_a_label_alerts_once_and_each_does() -> None:
+    flow, rules = request(), Labels(alert=("op:graphql:*",))
+    scan, told = rules.requestbody(flow), []
+    for name in ("op:graphql:query:A", "op:graphql:query:A", "op:graphql:query:B"):
+        label(flow, name)
+        told.append(said.reason if (said := scan(b"x")) else None)
+    assert told == ["it is op:graphql:query:A", None, "it is op:graphql:query:B"]
+
+
 def test_an_empty_name_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="not the name of a label"):
         Labels(block=("",))

@@ -1,11 +1,15 @@
 """What leak filters share: one finding a value, bounded memory, and every way that text goes out."""
 
 import base64
+import gc
+import sys
+import time
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
 
-from addons.leaks import MOST, Finder, LeakFilter, action
+from addons.leaks import MOST, MOST_VALUES, Finder, LeakFilter, action
 from addons.scan import Pattern, PatternSet
 from addons.verdict import Action, Finding, Verdict
 from addons.views import Tree
@@ -100,6 +104,26 @@ KEY = b"key-123456"
 ])
 def test_a_value_counts_once(views, found) -> None:
     assert hear(Keys().requestviews(request()), *views) == found
+
+
+def test_a_long_body_full_of_values_takes_bounded_memory() -> None:
+    message = Keys(Action.ALERT).requestviews(request())
+    hear = message.opened(Tree(None).root)
+    for block in range(30):
+        hear(b" ".join(b"key-%06d" % i for i in range(block * 1000, block * 1000 + 1000)) + b" ")
+        message.leaving(sys.maxsize)
+    kept = [each for each in gc.get_objects() if type(each) is Counter and len(each) > MOST_VALUES]
+    assert not kept
+
+
+def test_what_waits_is_not_looked_through_in_vain() -> None:
+    message, root = Keys(Action.ALERT).requestviews(request()), Tree(None).root
+    hear = message.opened(root)
+    hear(b" ".join(b"key-%06d" % i for i in range(30_000)) + b" ")
+    start = time.thread_time()
+    assert not any(message.leaving(0) for _ in range(2000))
+    assert time.thread_time() - start < 0.5
+    assert message.leaving(sys.maxsize) is not None
 
 
 @pytest.mark.parametrize(("options", "flow", "asked"), [

@@ -47,6 +47,18 @@ def test_an_announced_size_decides_at_once(size, blocked):
     assert Sizes(request=1000).requestbody(flow) is None       # nothing left to count
 
 
+@pytest.mark.parametrize(("length", "blocked"), [("0" * 30 + "7", False), ("9" * 20, True), ("9" * 5000, True)])
+def test_an_announced_size_of_any_length_is_a_number(length, blocked):
+    assert (Sizes(request=1000).requestheaders(request(content_length=length)) is not None) is blocked
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
+def test_the_size_of_what_is_not_sent_does_not_count(method, status):
+    flow = request(method=method)
+    flow.response.status_code, flow.response.headers["content-length"] = status, "1001"
+    assert Sizes(response=1000).responseheaders(flow) is None
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("length", "blocked"), [(1000, False), (1001, True)])
 def test_other_sizes_are_counted(size, length, blocked):
@@ -78,6 +90,7 @@ def test_sizes_of_heads():
     pytest.param({"disguised": True}, "application/octet-stream", PE, False, id="not disguised"),
     pytest.param({"disguised": True}, "text/plain", b"MZ is no program", False, id="text that begins like one"),
     pytest.param({"block": ("executable",)}, "", b"", False, id="empty"),
+    pytest.param({"block": ("archive",)}, "", b"MSCF\0\0\0\0" + bytes(600), True, id="a rare archive"),
 ])
 def test_contents(size, options, declared, body, blocked):
     flow = request()

@@ -79,6 +79,13 @@ def test_rules(options: dict[str, Any], given: dict[str, str], said: str, size: 
     assert bool(said) is bool(reason)
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("length", "said"), [(1000, ""), (1001, "the prompt is longer than 1000 bytes")])
+def test_a_prompt_that_is_no_json_has_a_size(length: int, said: str, size: int) -> None:
+    given = {"path": "/v1/audio/transcriptions", "content_type": "multipart/form-data; boundary=b"}
+    assert asked(Prompts(max_prompt=1000), b"--b\r\n".ljust(length, b"x"), size, **given)[1] == said
+
+
 def test_a_prompt_is_known_by_its_shape() -> None:
     flow, _ = asked(Prompts(), host="x.example", path="/ask")
     assert confidence(flow, "op:llm:prompt") == 0.7
@@ -115,6 +122,16 @@ def test_calls_of_tools_in_an_answer(tools: tuple[str, ...], said: str | None, s
         reasons += [verdict.reason for chunk in cut(event, size) if (verdict := scan(chunk))]
     assert reasons == ([said] if said else [])
     assert "op:llm:tool-call:rm" in labels(flow)
+
+
+def test_each_filter_judges_an_answer_by_its_own_tools() -> None:
+    rules = [Prompts(tools=("ls",)), Prompts(tools=("rm",))]
+    flow, _ = asked(rules[0], {"model": "m", "messages": []})
+    assert flow.response
+    flow.response.headers["content-type"] = SSE
+    scans = [each.responsebody(flow) for each in rules]
+    said = [scan and scan(sse(CALL)) for scan in scans]
+    assert [each and each.reason for each in said] == [None, "the tool rm may not be called"]
 
 
 def test_other_answers_are_let_be() -> None:

@@ -1,5 +1,7 @@
 """Masks: of one length with what they hide, and of a form that keeps the text around them whole."""
 
+import base64
+
 import pytest
 
 from addons.masking import filled, in_text
@@ -13,7 +15,7 @@ def masked(text):
         at = data.find(VALUE)
         return [(at, at + len(VALUE))] if at >= 0 else []
 
-    work = in_text(text, find)
+    work = in_text(text, find, lambda data: in_text(data, find))
     while True:
         try:
             next(work)
@@ -43,6 +45,19 @@ def test_filled(value, before, after, expected):
     pytest.param(b"x top-sec=\r\nret-value y", b"x *******=\r\n********* y", id="quoted-printable"),
     pytest.param("x top-secret-value y".encode("utf-16-be"), "x **************** y".encode("utf-16-be"), id="UTF-16"),
     pytest.param(b"nothing", b"nothing", id="clean"),
+    pytest.param(b"C:\\users\\x\\U\\777 top-secret-value", b"C:\\users\\x\\U\\777 ****************", id="no escapes"),
+    pytest.param("x é top-secret-value Жy".encode("utf-16-le"), "x é **************** Жy".encode("utf-16-le"), id="not Latin-1"),
 ])
 def test_in_text(text, expected):
     assert masked(text) == expected
+
+
+@pytest.mark.parametrize("skip", range(4))
+@pytest.mark.parametrize("line", [1000, 76, 21])
+@pytest.mark.parametrize("alphabet", [base64.b64encode, base64.urlsafe_b64encode])
+def test_in_base64(alphabet, line, skip):
+    def written(value):
+        letters = alphabet(b"\xff\xfe a text with a " + value + b" and more of it ?\xff")
+        return b"xyz"[:skip] + b"\r\n".join(letters[at : at + line] for at in range(0, len(letters), line))
+
+    assert masked(b"key: " + written(VALUE) + b" .") == b"key: " + written(b"*" * len(VALUE)) + b" ."

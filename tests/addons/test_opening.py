@@ -23,6 +23,14 @@ from addons.operation import file_name, grpc_method, shown
         pytest.param(b'{"operationName":"Feed","extensions":{"persistedQuery":{"sha256Hash":"x"}}}',
                      "op:graphql:persisted:Feed", id="persisted"),
         pytest.param(b'{"query":"fragment F on T { a } mutation B { b }"}', "op:graphql:mutation:B", id="after a fragment"),
+        pytest.param(b'{"query":"mutation B(' + b"$a: Int = 1 " * 99 + b') { b }"}', "op:graphql:mutation:B", id="many variables"),
+        pytest.param(b'{"query":"query A(' + b"$a: Int = 1 " * 250 + b') { a } mutation B { b }"}', "op:graphql:mutation:B",
+                     id="far in"),
+        pytest.param(b'{"query":"query A { a(b: \\"}\\") } mutation B { b }"}', "op:graphql:mutation:B", id="a bracket in a string"),
+        pytest.param(b'{"query":"query A { a(b: \\"\\"\\" \\" } \\"\\"\\") } mutation B { b }"}', "op:graphql:mutation:B",
+                     id="in a block string"),
+        pytest.param(b'{"query":"query query @x { a }"}', "op:graphql:query:query", id="named like a type"),
+        pytest.param(b'{"query":"mutation { ...F }"}', "op:graphql:mutation:unnamed", id="without a field"),
         pytest.param(b'{"jsonrpc":"2.0","method":"tools/call","params":{"name":"delete_file"}}', "op:mcp:tool:delete_file",
                      id="MCP"),
         pytest.param(b'{"jsonrpc":"2.0","id":1,"method":"eth_call"}', "op:rpc:eth_call", id="JSON-RPC"),
@@ -37,6 +45,17 @@ def test_what_stands_behind_the_first_bytes_is_not_passed_over_in_silence() -> N
     long = b'{"query":"query Me { a }", "x":"' + b" " * READ + b'", "query":"mutation Drop { a }"}'
     found = [name for name, _ in told(long[:READ], "application/json", graphql=True)]
     assert found == ["protocol:graphql", "op:graphql:query:Me", "op:graphql:unread"]
+
+
+@pytest.mark.parametrize(("kind", "begin"), [("application/form", b"query=query+A{a}"), ("text/plain", b"query A { a }")])
+def test_nor_is_what_stands_behind_those_of_other_bodies(kind: str, begin: bytes) -> None:
+    assert ("op:graphql:unread", 1.0) in told(begin.ljust(READ, b"+"), kind, graphql=True)
+    assert ("op:graphql:unread", 1.0) not in told(begin, kind, graphql=True)
+
+
+def test_words_inside_an_operation_are_none() -> None:
+    body = b'{"query":"query A { user { query { b } mutation { c } } # mutation D { d }\\n }"}'
+    assert [name for name, _ in told(body, "application/json", graphql=True)] == ["protocol:graphql", "op:graphql:query:A"]
 
 
 @pytest.mark.parametrize("body", [b'{"query":"shoes"}', b'{"query":"query string"}', b'{"passage":"x"}', b'{"tokens":1}'])

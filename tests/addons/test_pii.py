@@ -9,7 +9,7 @@ import pytest
 from addons.pii import Pii, chosen, known
 from addons.scan import Keywords, PatternSet, Perscan
 from addons.verdict import Action, Finding
-from tests.addons.conftest import SIZES, cut, request
+from tests.addons.conftest import SIZES, cut, heard, request
 
 ALL = Pii(minimum=1)
 
@@ -135,9 +135,7 @@ def test_in_every_format(write, kind: str, name: str, value: str) -> None:
 
 def test_alone() -> None:
     """A text that is a number and nothing else may be an identifier: it is reported, and not blocked."""
-    scan = Pii().requestbody(request())
-    assert scan
-    verdict = [v for chunk in cut(b"44051401359\n", 4) if (v := scan(chunk))][-1]
+    verdict = list(heard(Pii().requestviews(request()), b"44051401359\n", 4))[-1]
     assert verdict.action is Action.ALERT
     assert "pii.pl_pesel" in {f.kind for f in verdict.findings}
 
@@ -158,9 +156,7 @@ def test_alone() -> None:
     ],
 )  # fmt: skip
 def test_verdicts(options: dict, text: str, action: Action | None) -> None:
-    scan = Pii(**options).requestbody(request())
-    assert scan
-    verdicts = [v.action for chunk in cut(text.encode(), 7) if (v := scan(chunk))]
+    verdicts = [v.action for v in heard(Pii(**options).requestviews(request()), text.encode(), 7)]
     assert verdicts[-1:] == ([action] if action else [])
 
 

@@ -101,6 +101,17 @@ def test_packs_extend_each_other(tmp_path: Path) -> None:
     assert values(path, "acme: a1b2c3d4e5f6") == []
 
 
+def test_a_change_of_what_a_pack_extends_is_seen(tmp_path: Path) -> None:
+    base = pack(tmp_path, ACME, "base.toml")
+    path = pack(tmp_path, "[extend]\npath = 'base.toml'\n")
+    for file in (base, path):
+        os.utime(file, (1, 1))
+    assert [rule.id for rule in read(path).rules] == ["acme-key"]
+    assert read(path) is read(path), "it is translated once"
+    pack(tmp_path, ACME.replace("acme-key", "other-key"), "base.toml")
+    assert [rule.id for rule in read(path).rules] == ["other-key"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -157,6 +157,14 @@ def test_another_process_compiles(kept):
     assert urlengine._load(file).stats.engine == 1
 
 
+def test_what_is_remembered_is_bounded():
+    rules = Rules(rules=("||ads.example^",))
+    for number in range(200):
+        assert rules.requestheaders(ask(f"/{number}?{'x' * 20_000}")) is not None
+        assert rules.requestheaders(ask(f"/{number}")) is not None
+    assert len(rules._known) == 200
+
+
 # -- what a request is
 
 
@@ -189,6 +197,7 @@ def test_kind_of_resource(headers, path, kind):
     ({"sec_fetch_site": "same-site"}, False),
     ({"sec_fetch_site": "none"}, False),
     ({"referer": "https://"}, None),
+    ({"referer": "https://" + "a." * 30_000 + "b.example.co.uk/"}, None),
     ({}, None),
 ])
 def test_third_party(headers, third):

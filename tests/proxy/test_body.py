@@ -42,7 +42,7 @@ SCANNERS = {"secret": (Secrets, KEY), "card": (Cards, CARD)}
 def test_value_never_leaves(kind, coding, size):
     filter_class, value = SCANNERS[kind]
     text = b"some words " * 900 + b"[" + value + b"] " + b"more words " * 900
-    left, stop = run(ENCODERS[coding](text), size, [(rule(), filter_class().requestbody(flow()))], coding)
+    left, stop = run(ENCODERS[coding](text), size, [], coding, viewers=[(rule(), filter_class().requestviews(flow()))])
     assert stop is not None
     assert stop.action is Action.BLOCK
     if not coding:
@@ -53,12 +53,12 @@ def test_value_never_leaves(kind, coding, size):
 @pytest.mark.parametrize("cut", range(1, len(KEY)))
 def test_cut_at_every_byte(cut):
     text = b"x" * 6000 + b" " + KEY + b" " + b"y" * 6000
-    scanner = Secrets().requestbody(flow())
-    body = Body([(rule(), scanner)], "", lambda d: d.action is not Action.ALERT)
+    viewers = [(rule(), Secrets().requestviews(flow()))]
+    body = Body([], "", lambda d: d.action is not Action.ALERT, viewers=viewers)
     border = text.index(KEY) + cut
-    first, stop = body.feed(text[:border])
+    first, stop = asyncio.run(body.show(text[:border]))
     assert stop is None
-    second, stop = body.feed(text[border:])
+    second, stop = asyncio.run(body.show(text[border:]))
     assert stop is not None
     assert len(b"".join(first + second)) <= text.index(KEY) + 4
 
@@ -67,7 +67,7 @@ def test_cut_at_every_byte(cut):
 @pytest.mark.parametrize("coding", ENCODERS)
 def test_clean_body_is_untouched(coding, size):
     raw = ENCODERS[coding](b"nothing to see here, move along. " * 700)
-    assert run(raw, size, [(rule(), Secrets().requestbody(flow()))], coding) == (raw, None)
+    assert run(raw, size, [], coding, viewers=[(rule(), Secrets().requestviews(flow()))]) == (raw, None)
 
 
 @pytest.mark.parametrize(("raw", "coding"), [
@@ -164,11 +164,8 @@ def test_everything_is_released_at_a_boundary():
 def test_short_message_is_judged_before_it_is_released(kind):
     """The end of a message is the end of a text; the next one has scanners of its own."""
     filter_class, value = SCANNERS[kind]
-
-    def scanners():
-        return [(rule(), filter_class().requestbody(flow()))]
-
-    body = Body(scanners(), "", lambda d: d.action is not Action.ALERT, message_boundary("text/event-stream"), scanners)
+    viewers = [(rule(), filter_class().requestviews(flow()))]
+    body = Body([], "", lambda d: d.action is not Action.ALERT, message_boundary("text/event-stream"), viewers=viewers)
     assert body.feed(b"data: one\n\n") == ([b"data: one\n\n"], None)
     chunks, stop = body.feed(b"data: [" + value + b"] \n\n")
     assert chunks == []

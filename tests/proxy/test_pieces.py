@@ -1,6 +1,7 @@
 """A piece of an upload is not blocked for what is missing of it; anything else still is."""
 
 import gzip
+import time
 
 import pytest
 from mitmproxy import http
@@ -28,12 +29,20 @@ RANGE = {"content-range": "bytes 0-99/2000"}
     ("/bucket/key?uploadId=abc&partNumber=1", {}, True),
     ("/bucket/key?partNumber=1", {}, False),
     ("/box/blob?comp=block&blockid=MQ", {}, True),
+    ("/bucket/key?x=1&partNumber=1&y=2&uploadId=", {}, True),
+    ("/box/blob?comp=blocklist", {}, False),
     ("/2/files/upload_session/append_v2", {}, True),
     ("/upload", {}, False),
 ])
 def test_is_piece(path, headers, piece):
     request = http.Request.make("PUT", "https://x.example" + path, b"", headers)
     assert is_piece(request, request.path) is piece
+
+
+def test_a_long_query_takes_no_time():
+    request, start = http.Request.make("PUT", "https://x.example/"), time.thread_time()
+    assert not is_piece(request, "/?" + "&partNumber=1" * 20_000)
+    assert time.thread_time() - start < 0.2
 
 
 @pytest.mark.parametrize(("body", "headers", "verdict", "alerts"), [

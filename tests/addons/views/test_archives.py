@@ -58,9 +58,9 @@ def test_packed_unscannable(data, reason, size, monkeypatch):
         assert [why for _, why in read(data, size).refused if reason in why]
 
 
-def tar(form, files):
+def tar(form, files, headers=None):
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+    with tarfile.open(fileobj=out, mode="w", format=form, pax_headers=headers) as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -97,6 +97,8 @@ GOOD = tar(tarfile.PAX_FORMAT, {"a": b"one", LONG: b"two"})
     pytest.param(GOOD[:100] + b"9" + GOOD[101:], "corrupt tar header", id="bad checksum"),
     pytest.param(GOOD + b"x" * 512 + GOOD, "data after the end", id="another archive behind something"),
     pytest.param(GOOD.replace(b"path=", b"pa=h="), "", id="unknown key"),
+    pytest.param(tar(tarfile.PAX_FORMAT, {"a": b"one"}, {"comment": "of a commit"}), "", id="a comment for all files"),
+    pytest.param(tar(tarfile.PAX_FORMAT, {"a": b"one"}, {"size": "0"}), "one size for all", id="a size for all files"),
     pytest.param(GOOD.replace(b" path=", b"0path="), "malformed pax", id="bad pax record"),
 ])
 def test_tar_unscannable(data, reason, size):

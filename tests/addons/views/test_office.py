@@ -5,9 +5,10 @@ import zipfile
 
 import pytest
 
-from addons.views.sheets import number
+from addons.views import Tree, sheets
+from addons.views.sheets import MAX_WHOLE, Book, Sheet, Strings, number
 from tests.addons.conftest import SIZES
-from tests.addons.views.collect import read
+from tests.addons.views.collect import Collect, read
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 A = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
@@ -87,6 +88,43 @@ def test_rows_get_their_strings_at_the_end(order, size):
 def test_odd_parts_are_unscannable(text, reason, size):
     heard = read(document(word__document_xml=text), size)
     assert [why for path, why in heard.refused if reason in why and path.endswith("word/document.xml")]
+
+
+def test_a_tag_without_end_is_not_kept():
+    part = "<a b='" + "".join(map(chr, range(97, 123))) * 200_000       # hardly packed, so that it is no bomb
+    heard = read(document(word__document_xml=part))
+    assert [why for path, why in heard.refused if "does not end" in why]
+
+
+def test_one_string_in_many_cells_takes_bounded_memory():
+    book = Book()
+    book.add("x" * 30_000)
+    for _ in range(100_000):
+        book.row("\0" + "0\0\t")
+    assert MAX_WHOLE <= len(book.whole()) < MAX_WHOLE + 40_000
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_value_that_is_too_long_to_be_kept_is_told_all_the_same(monkeypatch, size):
+    monkeypatch.setattr(sheets, "MAX_VALUE", 10)
+    cell = "<c t='inlineStr'><is><t>the first words &amp; the last</t></is></c><c><v>7</v></c>"
+    heard = read(document(xl__worksheets__sheet1_xml=f"<sheetData><row>{cell}</row></sheetData>"), size)
+    assert heard.texts["body > zip:xl/worksheets/sheet1.xml > text"] == b"the first words & the last\t7\t\n"
+
+
+@pytest.mark.parametrize(("part", "most"), [
+    ("<sst><si><t>" + "x" * 3000 + "</t></si></sst>", 200),
+    ("<sheetData><row>" + "<c><v>1</v></c>" * 3000 + "</row></sheetData>", 200),
+])
+def test_what_is_kept_of_a_row_or_a_string_is_bounded(monkeypatch, part, most):
+    for name in ("MAX_ROWS", "MAX_STRINGS"):
+        monkeypatch.setattr(sheets, name, 100)
+    book, root = Book(), Tree(Collect()).root
+    reader = (Strings if "si>" in part else Sheet)(root, book)
+    for at in range(0, len(part), 50):
+        reader.take(part[at : at + 50].encode())
+        kept = reader._string if "si>" in part else reader._row
+        assert sum(map(len, kept)) <= most
 
 
 def test_encrypted_open_document():

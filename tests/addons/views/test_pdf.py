@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.views import Tree
+from addons.views import Tree, pdfworker
 from addons.views import pdf as reader
 from addons.views.pdf import POOL, Collected, Process
 from tests.addons.conftest import SIZES
@@ -46,6 +46,14 @@ def test_unscannable(data, reason):
     heard = read(data)
     assert [why for _, why in heard.refused if reason in why], heard.refused
     assert Collected.total == 0
+
+
+@pytest.mark.parametrize(("limit", "told"), [(2, False), (1, True)])
+def test_notes_that_are_too_many_are_not_passed_over_in_silence(monkeypatch, limit, told):
+    monkeypatch.setattr(pdfworker, "MAX_NOTES", limit)
+    frames = dict(pdfworker.frames(pdf("one", note="remark", link="https://a.example/")))
+    assert (b"e" in frames) is told
+    assert b"remark" in frames[b"f"]
 
 
 def test_nothing_leaves_before_it_is_read():

@@ -28,6 +28,8 @@ REST = 5.0
 #: How the reason begins where a filter raised something, which follows.
 FAILED = "the filter failed"
 MOST_REDACTED = 100     # findings in one event
+#: Alerts kept of one request, until its end: a WebSocket may last for days.
+MOST_ALERTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Exchange:
     rules: tuple[Rule, ...]
     decision: Decision | None = None    # the final one: allow, block or kill
     alerts: list[Decision] = field(default_factory=list)
+    untold: int = 0                     # alerts beyond those that are kept
     skipped: set[tuple[str, str]] = field(default_factory=set)      # (rule, hook) passed over: its message grew too big
 
     def note(self, decision: Decision | None) -> bool:
@@ -153,7 +156,10 @@ class Exchange:
         if decision.action is Action.REDACT and not decision.redacted:     # nobody could: it must not be a way round
             decision = replace(decision, action=Action.BLOCK, reason=f"{decision.reason}; it cannot be redacted here")
         if decision.action is Action.ALERT or (decision.redacted and not self._adds(decision)):
-            self.alerts.append(decision)
+            if len(self.alerts) < MOST_ALERTS:
+                self.alerts.append(decision)
+            else:
+                self.untold += 1
         if decision.action is Action.ALERT or decision.redacted:
             return False
         self.decision = decision

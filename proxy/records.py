@@ -93,6 +93,8 @@ class Records:
         exchange, flow = transfer.exchange, transfer.exchange.flow
         session.transfers.pop(flow.id, None)
         outcomes = [_outcome(alert, incident()) for alert in exchange.alerts]
+        if exchange.untold:
+            outcomes.append(Outcome("alert", PROXY, f"{exchange.untold} more alerts on this request are not kept"))
         outcomes.append(_final(transfer, error))
         # What was redacted is not in the URL any more.
         findings = [finding for outcome in outcomes if outcome.verdict != Action.REDACT for finding in outcome.findings]

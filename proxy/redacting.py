@@ -6,6 +6,7 @@ judged once more.  Where neither will do, and where the body is signed, what sho
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from addons.decode import Unscannable
 from addons.masking import Span, in_text
 from addons.verdict import Action, Finding
 from proxy.chain import Decision, Rule
+from proxy.deadline import Missed, limited
 from proxy.hearing import Viewers
 from proxy.holding import Held
 
@@ -27,6 +29,9 @@ MORE: Final = 64
 TEXTS: Final = re.compile(r"multipart\[[^\]]*\]|unescaped|quoted-printable|utf-16.*|base64")
 #: Bytes searched without yielding.
 STEP: Final = 16 * 1024
+#: Seconds of processor time to mask one body: as much as what is inside one may take at first to be read.
+MASKING: Final = 3.0
+TOO_LONG: Final = "it takes too long to mask"
 #: Headers that promise what the body is (RFC 9530, RFC 1864, Amazon's and Google's stores).
 DIGESTS: Final = ("digest", "content-digest", "repr-digest", "content-md5", "x-goog-hash", "x-amz-trailer")
 #: What these hold is nobody's text: changed, the request would be another.
@@ -109,7 +114,10 @@ class Redaction:
             return None
         first = next(iter(self._where.values()))
         before, old = self._held.window()
-        new = yield from in_text(before + old, self._spans, self._deep)
+        try:
+            new = yield from _in_time(in_text(before + old, self._spans, self._deep))
+        except Exception as error:
+            return blocked(first, _why(error, first.findings[0].where))
         if len(new) != len(before + old) or not new.startswith(before):
             return unmaskable(first, first.findings[0].where)
         again = [(rule, viewer.again()) for rule, viewer in self._viewers if rule in self._pending]
@@ -141,11 +149,9 @@ class Redaction:
         where = first.findings[0].where
         old = self._held.whole()
         try:
-            new = yield from repacking.body(old, self._coding, self._spans)
-        except (Unscannable, repacking.Unchangeable) as error:
-            return blocked(first, f"it cannot be redacted where it is, {where}: {error}")
+            new = yield from _in_time(repacking.body(old, self._coding, self._spans))
         except Exception as error:
-            return blocked(first, f"it cannot be redacted where it is, {where}: {type(error).__name__}")
+            return blocked(first, _why(error, where))
         again = [(rule, viewer.again()) for rule, viewer in self._viewers if rule in self._pending]
         if (stopped := (yield from self._judge(new, again))) is not None:
             return unmaskable(first, _places(stopped) or where)
@@ -160,6 +166,28 @@ class Redaction:
             if (names := self._pending.get(rule)) is not None:
                 found += yield from spans(text, viewer.finder(), names)
         return found
+
+
+def _in_time(work: Generator[None, None, bytes]) -> Generator[None, None, bytes]:
+    """Do this in bounded time; raise Unscannable if that does not do."""
+    spent = 0.0
+    while True:
+        began = time.thread_time()
+        try:
+            next(work)
+        except StopIteration as done:
+            result: bytes = done.value
+            return result
+        spent += time.thread_time() - began
+        if spent > MASKING:
+            raise Unscannable(TOO_LONG)
+        yield
+
+
+def _why(error: BaseException, where: str) -> str:
+    """What was not meant to be raised is no less a reason: what cannot be masked does not leave."""
+    told = str(error) if isinstance(error, (Unscannable, repacking.Unchangeable)) else type(error).__name__
+    return f"it cannot be redacted where it is, {where}: {TOO_LONG if isinstance(error, Missed) else told}"
 
 
 def spans(text: bytes, finder: Any, names: set[str]) -> Generator[None, None, list[Span]]:
@@ -228,6 +256,13 @@ def whole(headers: http.Headers, rules: Viewers) -> int:
 
 def head(request: http.Request, decision: Decision, rule: Rule, again: Callable[[], object]) -> Decision:
     """Mask findings in the path, the query and the headers of a request, in place; `again` asks the filter anew."""
+    try:
+        return limited(rule.deadline, _head, request, decision, rule, again)
+    except (Missed, Exception) as error:
+        return blocked(decision, _why(error, _places(decision) or "the head"))
+
+
+def _head(request: http.Request, decision: Decision, rule: Rule, again: Callable[[], object]) -> Decision:
     make = getattr(rule.filter, "scanner", None)
     names = {each.rule for each in decision.findings}
     places = {each.where.partition(" > ")[0] for each in decision.findings}
@@ -259,10 +294,7 @@ def _masked(value: bytes, make: Callable[[], Any], names: set[str]) -> bytes:
     def deep(data: bytes) -> Generator[None, None, bytes]:
         return in_text(data, find)
 
-    return _run(in_text(value, find, deep))
-
-
-def _run(work: Generator[None, None, bytes]) -> bytes:
+    work = _in_time(in_text(value, find, deep))
     while True:
         try:
             next(work)

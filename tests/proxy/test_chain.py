@@ -7,7 +7,7 @@ from mitmproxy.test import tflow
 
 from addons.verdict import Action, alert, allow, block, kill
 from proxy import deadline
-from proxy.chain import PATIENCE, Exchange, Rule, stepwise
+from proxy.chain import MOST_ALERTS, PATIENCE, Decision, Exchange, Rule, stepwise
 
 
 def rule(name, result, *, monitor=False, on_error=Action.BLOCK, matches=None, hook="requestheaders"):
@@ -60,6 +60,13 @@ def test_an_allow_holds_for_later_hooks():
     exchange = Exchange(tflow.tflow(), (rule("a", allow("x")), later))
     asyncio.run(exchange.ask("requestheaders"))
     assert exchange.buffering("request") == []
+
+
+def test_alerts_of_a_request_without_end_are_bounded():
+    exchange = Exchange(tflow.tflow(), ())
+    for number in range(MOST_ALERTS + 5):
+        assert not exchange.note(Decision(Action.ALERT, "r", str(number)))
+    assert (len(exchange.alerts), exchange.untold) == (MOST_ALERTS, 5)
 
 
 def test_clients_are_not_told_what_a_filter_raised():

@@ -6,7 +6,9 @@ import gzip
 import io
 import json
 import random
+import time
 import zipfile
+from dataclasses import replace
 
 import brotli
 import pytest
@@ -33,6 +35,10 @@ def rules(action="redact"):
     filters = [Secrets(action=action), Cards(action=action)]
     return tuple(Rule(f"r{i}", each, None, False, Action.BLOCK, 5.0, BUFFER, hooks={
         name: getattr(each, name) for name in ("requestheaders", "requestviews")}) for i, each in enumerate(filters))
+
+
+def fail(_):
+    raise ZeroDivisionError
 
 
 def passed(raw, size=1 << 20, declared="", coding="", whole=0, refuses=""):
@@ -171,6 +177,32 @@ def test_what_is_not_known_how_to_change_is_blocked():
     assert stop is None
     assert b"MIIE" not in out
     assert out.endswith(b"\ny")
+
+
+@pytest.mark.parametrize(("spoil", "why"), [
+    pytest.param({"addons.masking.meant": fail}, "ZeroDivisionError", id="it fails"),
+    pytest.param({"proxy.redacting.MASKING": 0.0}, "takes too long to mask", id="it takes too long"),
+])
+@pytest.mark.parametrize("whole", [0, BUFFER])
+def test_what_cannot_be_masked_in_good_time_is_blocked(monkeypatch, whole, spoil, why):
+    escaped = b'{"a": "\\u0041' + KEY[1:] + b'"}'
+    assert passed(escaped, 1000, "application/json", whole=whole)[1] is None
+    for name, value in spoil.items():
+        monkeypatch.setattr(name, value)
+    out, stop, _, _ = passed(escaped, 1000, "application/json", whole=whole)
+    assert (out, stop.action, why in stop.reason) == (b"", Action.BLOCK, True), stop.reason
+
+
+@pytest.mark.parametrize(("spoil", "why"), [
+    pytest.param(fail, "ZeroDivisionError", id="it fails"),
+    pytest.param(lambda _: time.sleep(0.1) or sum(range(10**9)), "takes too long to mask", id="it does not end"),
+])
+def test_a_head_that_cannot_be_masked_in_good_time_is_blocked(monkeypatch, spoil, why):
+    flow = request("/a?k=%41" + KEY[1:].decode())
+    monkeypatch.setattr("addons.masking.meant", spoil)
+    exchange = Exchange(flow, tuple(replace(rule, deadline=0.1) for rule in rules()))
+    asyncio.run(exchange.ask("requestheaders"))
+    assert (exchange.decision.action, why in exchange.decision.reason) == (Action.BLOCK, True), exchange.decision
 
 
 def test_signed():

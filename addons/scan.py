@@ -79,6 +79,19 @@ def _overlapping(expression: re.Pattern[bytes], text: bytes, at: int, stop: int)
         at = match.start() + 1
 
 
+def _after_signs(
+    rule: Pattern, expression: re.Pattern[bytes], text: bytes, at: int, stop: int
+) -> Iterator[re.Match[bytes]]:
+    """Yield the same, and skip what has no sign of a match."""
+    signs = re.compile(rule.sign)
+    while sign := signs.search(text, at, stop):
+        match = expression.search(text, max(at, sign.start() - rule.lead), stop)
+        if not match:
+            return
+        yield match
+        at = match.start() + 1
+
+
 class PatternSet:
     """Patterns, compiled once; `stream()` for each text."""
 
@@ -161,7 +174,8 @@ class Stream:
             tried = (expression.match(text, start, stop) for start in starts)
             matches = (match for match in tried if match)
         else:
-            matches = _overlapping(expression, text, at, stop)
+            matches = (_after_signs(rule, expression, text, at, stop) if rule.sign else
+                       _overlapping(expression, text, at, stop))
         for match in matches:
             if match.start() > final or (rule.enough and self._hits.get(pattern, 0) >= rule.enough):
                 break

@@ -195,13 +195,15 @@ class Naming:
                   if (value := expression.match(text, start))]  # fmt: skip
         if not values or not begins(text, start):
             return ()
-        named = before = self._near(text[max(0, start - LOOK) : start])
-        if any(kinds & ~before for _, kinds in values):
-            named |= self._near(text[start : start + LONGEST + LOOK])
+        wanted = 0
+        for _, kinds in values:
+            wanted |= kinds
+        before = self._near(text[max(0, start - LOOK) : start], wanted)
+        named = before | self._near(text[start : start + LONGEST + LOOK], wanted & ~before)
         found = list[tuple[int, int]]()
         for end, kinds in values:
             if (meant := named & kinds) & ~before:
-                meant &= before | self._near(text[end : end + LOOK])
+                meant &= before | self._near(text[end : end + LOOK], meant & ~before)
             if meant and stands(text, start, end):
                 found += [(n, end - start) for n in _numbers(meant) if self._kinds[n].check(text[start:end])]
         return tuple((self._kinds[number].kind, size) for number, size in sorted(found))
@@ -215,15 +217,20 @@ class Naming:
             known = self._shaped[text] = tuple(each for shape, each in self._shapes if shape.match(text))
         return known
 
-    def _near(self, text: bytes) -> int:
-        """Return the kinds that words of the text name, a bit each."""
+    def _near(self, text: bytes, wanted: int) -> int:
+        """Return which of the wanted kinds words of the text name, a bit each."""
+        if not wanted or not text:
+            return 0
         if _RUN in text.translate(_RUNS):
             text = _RANDOM.sub(_without_chance, text)
         named = 0
         for number, start, end in self._automaton.find_matches_as_indexes(text.translate(_PLAIN), overlapping=True):
             begins, ends, kinds = self._named[number]
-            if named | kinds != named and (not begins or _is_start(text, start)) and (not ends or _is_end(text, end)):
-                named |= kinds
+            if kinds & wanted and (not begins or _is_start(text, start)) and (not ends or _is_end(text, end)):
+                named |= kinds & wanted
+                wanted &= ~named
+                if not wanted:
+                    break
         return named
 
 

@@ -2,8 +2,10 @@
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Protocol
 
 #: Bytes that must follow a position before it is judged.  Less than the 4096 that the chain holds back, so that a
@@ -21,6 +23,8 @@ FREE: Final = 64
 Region = tuple[int, int, int]
 #: Fed with the text in pieces, and at last with b"", after which it may serve another text.
 Trigger = Callable[[bytes], list[Region]]
+#: Where matches of the patterns end, as they are reported.
+Ends = defaultdict[int, list[int]]
 
 
 def anything(_match: re.Match[bytes]) -> bool:
@@ -36,7 +40,8 @@ class Pattern:
     `accept` is the last word on a match: entropy, check digits, context; it may also name what begins there, with the
     position of each end.  `trigger` is what Hyperscan, which ignores lookarounds, shall look for in place of the
     expression where that saves many vain reports: something that ends in or at the end of every match.  After `enough`
-    hits in a text no more are looked for, if it is not 0.
+    hits in a text no more are looked for, if it is not 0.  `sign`, if any, is quickly looked for: each match has it,
+    and begins at most `lead` bytes before it.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Pattern:
     trigger: bytes | tuple[bytes, ...] = b""
     ahead: int = 0
     enough: int = 0
+    sign: bytes = b""
+    lead: int = 0
 
     def __post_init__(self) -> None:
         if self.longest + LOOK > REACH or self.before + LOOK > CARRY - REACH:
@@ -67,6 +74,7 @@ class Perscan:
         pyperscan = importlib.import_module("pyperscan")
         flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
         self._reach = [(p.longest, p.ahead) for p in patterns]
+        self._on_match = self._reporting()
         self._free: list[Trigger] = []
         self._database = pyperscan.StreamDatabase(
             *(pyperscan.Pattern(text, flag, tag=i) for i, text in _expressions(patterns))
@@ -75,7 +83,7 @@ class Perscan:
     def open(self) -> Trigger:
         if self._free:
             return self._free.pop()
-        ends: list[tuple[int, int]] = []
+        ends: Ends = defaultdict(list)
         scanner = self._database.build(ends, self._on_match)
 
         def trigger(data: bytes) -> list[Region]:
@@ -90,9 +98,14 @@ class Perscan:
 
         return trigger
 
-    def _on_match(self, ends: list[tuple[int, int]], pattern: int, _start: int, end: int) -> object:
-        ends.append((pattern, end))
-        return self._go_on
+    def _reporting(self) -> Callable[[Ends, int, int, int], object]:
+        go_on = self._go_on
+
+        def on_match(ends: Ends, pattern: int, _start: int, end: int) -> object:
+            ends[pattern].append(end)
+            return go_on
+
+        return on_match
 
 
 class Hyperscan:
@@ -109,7 +122,7 @@ class Hyperscan:
         )
 
     def open(self) -> Trigger:
-        ends: list[tuple[int, int]] = []
+        ends: Ends = defaultdict(list)
         stream = self._database.stream(match_event_handler=self._on_match, context=ends)
         stream.__enter__()
 
@@ -123,8 +136,8 @@ class Hyperscan:
         return trigger
 
     @staticmethod
-    def _on_match(pattern: int, _start: int, end: int, _flags: int, ends: list[tuple[int, int]]) -> None:
-        ends.append((pattern, end))
+    def _on_match(pattern: int, _start: int, end: int, _flags: int, ends: Ends) -> None:
+        ends[pattern].append(end)
 
 
 def _expressions(patterns: Sequence[Pattern]) -> list[tuple[int, bytes]]:
@@ -139,14 +152,25 @@ def shortest(regex: bytes) -> bytes:
 
 
 def _regions(
-    scan: Callable[[bytes], object], ends: list[tuple[int, int]], reach: list[tuple[int, int]], data: bytes
+    scan: Callable[[bytes], object], ends: Ends, reach: list[tuple[int, int]], data: bytes
 ) -> list[Region]:
     scan(data)
     if not ends:
         return []
-    regions = [(p, max(0, end - reach[p][0]), end + reach[p][1]) for p, end in sorted(ends)]
+    regions = [each for pattern, found in ends.items() for each in _joined(pattern, sorted(found), *reach[pattern])]
     ends.clear()
     return regions
+
+
+def _joined(pattern: int, ends: list[int], behind: int, ahead: int) -> Iterator[Region]:
+    """Yield the regions that end so, those that meet as one: a flood has a report every few bytes."""
+    gap, first = behind + ahead + 1, 0
+    if ends[-1] - ends[0] > gap:
+        for at, (one, other) in enumerate(pairwise(ends), 1):
+            if other - one > gap:
+                yield pattern, max(0, ends[first] - behind), ends[at - 1] + ahead
+                first = at
+    yield pattern, max(0, ends[first] - behind), ends[-1] + ahead
 
 
 class Keywords:

@@ -105,6 +105,7 @@ class Block:
         self.text, self._base, self.folded = text, base, folded
         self.words = folded.split()
         self.due = len(self.words)
+        self._is_ascii = text.isascii()
         self._spans: list[tuple[int, int]] | None = None
         self._split: tuple[list[bytes], list[int], list[int]] | None = None
 
@@ -122,7 +123,7 @@ class Block:
     def origin(self, offset: int, *, end: bool = False) -> int:
         """Return where in the text the character at a place of the folded text begins; `end`: where the one before that
         place ends."""
-        if self.text.isascii():
+        if self._is_ascii:
             return offset
         parts, origins, places = self._parts()
         number = (bisect_left if end else bisect_right)(places, offset, 1, len(places) - 1) - 1

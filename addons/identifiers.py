@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from addons import european_checks, identifier_checks
-from addons.near import Named, begins, stands
+from addons.near import BEGINS, Named, begins, stands
 from addons.scan import Pattern
+from addons.shapes import shape
 
 TABLE: Final = Path(__file__).with_name("rules") / "identifiers.toml"
 
@@ -83,7 +84,7 @@ _TRIGGERS: Final = (
     rb"(?:^|[^\w.])[1-9]\d{5}(?:19|20)\d{6}",
 )
 #: Where one may begin.
-_START: Final = rb"(?<![0-9A-Za-z_])[A-Z]{0,6}[ -]?[0-9]"
+_START: Final = BEGINS + rb"(?<![0-9A-Za-z_])(?=[A-Z]{0,6}+[ -]?+[0-9])"
 
 
 def standing(kinds: Sequence[Named]) -> list[Pattern]:
@@ -100,7 +101,8 @@ def standing(kinds: Sequence[Named]) -> list[Pattern]:
         return tuple((each.kind, value.end()) for each, value in values
                      if value and stands(text, start, value.end()) and each.check(value[0]))
 
-    return [Pattern("standing", _START, longest=LONGEST, accept=accept, trigger=_TRIGGERS)]
+    start = _START + shape(tuple(each.expression.pattern for each in kinds))
+    return [Pattern("standing", start, longest=LONGEST, accept=accept, trigger=_TRIGGERS)]
 
 
 def expression(form: str) -> bytes:

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from addons.verdict import Finding, Verdict, masked
 MOST_WORDS: Final = 16
 #: Terms of one filter; a million would take 200 MB.
 MOST_TERMS: Final = 200_000
+#: Ways to write terms that are remembered within a text.
+MOST_KNOWN: Final = 256
 #: Bytes that a regular expression may match.
 LONGEST_MATCH: Final = 512
 #: What a term may be followed by, after a bar: a weight, and what differs from the filter's own options.
@@ -167,6 +170,7 @@ class _Finder:
     def __init__(self, dictionary: _Dictionary, where: str) -> None:
         self._dictionary, self._where = dictionary, where
         self._words = Words(dictionary.overlap)
+        self._known: dict[bytes, tuple[str, str, int]] = {}
         self._expressions = Finder(dictionary.patterns, _kind, where) if dictionary.patterns else None
 
     def feed(self, data: bytes) -> list[Finding]:
@@ -187,7 +191,7 @@ class _Finder:
             begins.append(at)
             at += len(word) + 1
         found: list[Finding] = []
-        for number, start, end in sorted(hits, key=lambda hit: hit[1:]):
+        for number, start, end in sorted(hits, key=itemgetter(1, 2)):
             first, last = bisect_right(begins, start + 1) - 1, bisect_right(begins, end - 1) - 1
             if first < block.due:
                 found += self._findings(block, self._dictionary.phrases[number], first, max(first, last))
@@ -196,9 +200,14 @@ class _Finder:
     def _findings(self, block: Block, terms: list[Term], first: int, last: int) -> list[Finding]:
         start, end = block.span(first, last)
         raw = block.raw((start, end))
-        written = b" ".join(raw.split()).decode("utf-8", "replace")
+        if (known := self._known.get(raw)) is None:  # a flood repeats itself
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            written = b" ".join(raw.split()).decode("utf-8", "replace")
+            known = self._known[raw] = written, masked(raw), mark(raw)
+        written, sample, same = known
         return [
-            Finding(each.text, _kind(each.text), self._where, start, end, masked(raw), mark(raw))
+            Finding(each.text, _kind(each.text), self._where, start, end, sample, same)
             for each in terms
             if not each.case or each.text in written
         ]

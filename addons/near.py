@@ -7,21 +7,35 @@ each place at which a value may begin: which words are around it, which kinds do
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from addons.scan import LOOK, Pattern
+from addons.shapes import DEPTH, kinds_of, shape
 
 #: Words up to this length stand alone: "sin" is not in "using".  In longer ones languages compound.
 SHORT: Final = 5
 #: What joins the parts of a name in prose and code: "tax id", "tax_id", "tax-id"; "taxId" has nothing between.
-_JOINS: Final = bytes.maketrans(b'_-\t\n\r"', b"      ")
+_JOINS: Final = b'_-\t\n\r"'
+#: What `begins` asks, for expressions: not within a longer number or word ..
+NOT_WITHIN: Final = rb"(?:(?<![0-9A-Za-z_])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))(?<![0-9A-Za-z_.)-][.-])"
+#: .. and all of it.
+BEGINS: Final = NOT_WITHIN + rb"(?<![0-9][/:])(?<![+$#@&~^\\])"
+#: Texts as words are compared: in lower case, with spaces for joins.
+_PLAIN: Final = bytes(b" "[0] if c in _JOINS else c for c in bytes(range(256)).lower())
 #: Where a value may begin: at a digit, at letters before one, or (BIC) at eight capitals.
-_START: Final = rb"(?<![0-9A-Za-z_])(?:(?:[A-Za-z]{1,9}[ ./-]?){0,2}[0-9]|[A-Z]{8})"
+_START: Final = BEGINS + rb"(?<![0-9A-Za-z_])(?=(?:[A-Za-z]{1,9}+[ ./-]?+){0,2}+[0-9]|[A-Z]{8})"
+#: How far behind that the digit is, or the eight capitals begin.
+_LEAD: Final = 20
+_DIGIT: Final = rb"[0-9A-Z](?:(?<=[0-9])|[A-Z]{7})"
 #: The longest value, and the longest word with its joins.
 LONGEST: Final = 64
 WORD: Final = 64
+#: Judgements that are remembered.
+JUDGED: Final = 1024
+#: Shapes of texts whose kinds are remembered.
+SHAPES: Final = 4096
 #: What makes an adjective of a country a word: "Polish id", and not "Polish" alone.
 NOUNS: Final = (
     "id", "ids", "identi", "national", "tax", "vat", "passport", "personal", "citizen", "social", "health", "medicare",
@@ -140,56 +154,98 @@ class Naming:
         for number, each in enumerate(kinds):
             for word in (f"{adjective} {noun}" for adjective in each.adjectives for noun in NOUNS):
                 words.setdefault(word, []).append(number)
-        spelled: dict[bytes, tuple[bool, bool, set[int]]] = {}
+        spelled: dict[bytes, tuple[bool, bool, int]] = {}
         for word, named in words.items():
             for text in spellings(word):
-                spelled.setdefault(text, (_begins_alone(word), _ends_alone(word), set()))[2].update(named)
+                begins, ends, known = spelled.get(text, (_begins_alone(word), _ends_alone(word), 0))
+                spelled[text] = begins, ends, known | sum(1 << number for number in set(named))
         self._spelled, self._named = tuple(spelled), tuple(spelled.values())
         ahocorasick: Any = importlib.import_module("ahocorasick_rs")
         self._automaton = ahocorasick.BytesAhoCorasick(list(self._spelled) or [b"\0never"])
+        self._known: dict[int, tuple[tuple[str, int], ...]] = {}
+        bits: dict[re.Pattern[bytes], int] = {}
+        for number, each in enumerate(kinds):
+            bits[each.expression] = bits.get(each.expression, 0) | 1 << number
+        self._shapes = [(re.compile(shape((each[0].pattern,))), each) for each in bits.items()]
+        self._shaped: dict[bytes, tuple[tuple[re.Pattern[bytes], int], ...]] = {}
 
     def pattern(self, enough: int = 0) -> Pattern:
         """Return the pattern; its hits have the names of kinds."""
+        start = _START + shape(tuple(each.expression.pattern for each in self._kinds))
         return Pattern(
-            "named", _START, keywords=self._spelled, before=LONGEST + LOOK, longest=LONGEST + LOOK + WORD,
-            accept=self._judge, trigger=self._triggers, ahead=LOOK + 1,
-            enough=enough,
+            "named", start, keywords=self._spelled, before=LONGEST + LOOK, longest=LONGEST + LOOK + WORD,
+            accept=self._judge, trigger=self._triggers, ahead=LOOK + 1, enough=enough, sign=_DIGIT, lead=_LEAD,
         )  # fmt: skip
 
     def _judge(self, match: re.Match[bytes]) -> tuple[tuple[str, int], ...]:
+        """Return the kinds of what begins here.  A flood repeats itself: what was said of the same text is remembered,
+        under a hash, since it may be a secret."""
         text, start = match.string, match.start()
-        if not begins(text, start):
-            return ()
-        before = self._near(text[max(0, start - LOOK) : start])
-        found, behind = [], dict[int, set[int]]()
-        for number in sorted(before | self._near(text[start : start + LONGEST + LOOK])):
-            each = self._kinds[number]
-            if not (value := each.expression.match(text, start)):
-                continue
-            end = value.end()
-            if number not in before:
-                if end not in behind:
-                    behind[end] = self._near(text[end : end + LOOK])
-                if number not in behind[end]:
-                    continue
-            if stands(text, start, end) and each.check(value[0]):
-                found.append((each.kind, end))
-        return tuple(found)
+        low = max(0, start - LOOK)
+        key = hash((start - low, text[low : start + LONGEST + LOOK + WORD + LOOK]))
+        if (found := self._known.get(key)) is None:
+            if len(self._known) >= JUDGED:
+                self._known.clear()
+            found = self._known[key] = self._found(text, start)
+        return tuple((kind, start + size) for kind, size in found)
 
-    def _near(self, text: bytes) -> set[int]:
-        """Return the kinds that words of the text name."""
-        named = set[int]()
-        text = _RANDOM.sub(_without_chance, text)
-        lower = text.lower().translate(_JOINS)
-        for number, start, end in self._automaton.find_matches_as_indexes(lower, overlapping=True):
+    def _found(self, text: bytes, start: int) -> tuple[tuple[str, int], ...]:
+        """Return kinds with the lengths of their values."""
+        values = [(value.end(), kinds) for expression, kinds in self._possible(kinds_of(text[start : start + DEPTH]))
+                  if (value := expression.match(text, start))]  # fmt: skip
+        if not values or not begins(text, start):
+            return ()
+        wanted = 0
+        for _, kinds in values:
+            wanted |= kinds
+        before = self._near(text[max(0, start - LOOK) : start], wanted)
+        named = before | self._near(text[start : start + LONGEST + LOOK], wanted & ~before)
+        found = list[tuple[int, int]]()
+        for end, kinds in values:
+            if (meant := named & kinds) & ~before:
+                meant &= before | self._near(text[end : end + LOOK], meant & ~before)
+            if meant and stands(text, start, end):
+                found += [(n, end - start) for n in _numbers(meant) if self._kinds[n].check(text[start:end])]
+        return tuple((self._kinds[number].kind, size) for number, size in sorted(found))
+
+    def _possible(self, text: bytes) -> tuple[tuple[re.Pattern[bytes], int], ...]:
+        """Return the expressions of values that may begin so, each with its kinds as bits, of a text that stands for
+        all of its shape."""
+        if (known := self._shaped.get(text)) is None:
+            if len(self._shaped) >= SHAPES:
+                self._shaped.clear()
+            known = self._shaped[text] = tuple(each for shape, each in self._shapes if shape.match(text))
+        return known
+
+    def _near(self, text: bytes, wanted: int) -> int:
+        """Return which of the wanted kinds words of the text name, a bit each."""
+        if not wanted or not text:
+            return 0
+        if _RUN in text.translate(_RUNS):
+            text = _RANDOM.sub(_without_chance, text)
+        named = 0
+        for number, start, end in self._automaton.find_matches_as_indexes(text.translate(_PLAIN), overlapping=True):
             begins, ends, kinds = self._named[number]
-            if (not begins or _is_start(text, start)) and (not ends or _is_end(text, end)):
-                named |= kinds
+            if kinds & wanted and (not begins or _is_start(text, start)) and (not ends or _is_end(text, end)):
+                named |= kinds & wanted
+                wanted &= ~named
+                if not wanted:
+                    break
         return named
+
+
+def _numbers(bits: int) -> Iterator[int]:
+    """Yield the numbers of the bits that are set, in their order."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
 
 
 #: Hashes and other base64 hold any short word by chance, with capitals as in names.
 _RANDOM: Final = re.compile(rb"[A-Za-z0-9+/]{16,}")
+_RUNS: Final = bytes(ord("A") if re.match(rb"[A-Za-z0-9+/]", bytes([c])) else 0 for c in range(256))
+_RUN: Final = b"A" * 16
 _CHANCE: Final = re.compile(rb"(?:\d+[A-Za-z+/]+){2,}\d")
 
 

@@ -4,11 +4,11 @@ import ipaddress
 import re
 from typing import Final
 
-from addons.near import begins
+from addons.near import NOT_WITHIN, begins
 from addons.scan import LOOK, Pattern
 
 _OCTET: Final = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_V4: Final = rb"%b(?:\.%b){3}(?![\w-]|\.\d)" % (_OCTET, _OCTET)
+_V4: Final = NOT_WITHIN + rb"%b(?:\.%b){3}(?![\w-]|\.\d)" % (_OCTET, _OCTET)
 _H: Final = rb"[0-9A-Fa-f]{1,4}"
 _ZONE: Final = rb"(?:%25[\w.-]{1,15}|%[A-Za-z][\w.-]{0,14})?"
 _V6: Final = (

@@ -8,7 +8,7 @@ from typing import Final
 from publicsuffixlist import PublicSuffixList
 from stdnum import iban
 
-from addons.near import begins
+from addons.near import BEGINS
 from addons.scan import LOOK, Pattern
 
 #: Total lengths by country (SWIFT, IBAN registry).
@@ -24,6 +24,9 @@ _BY_LENGTH: Final = "|".join(
     f"(?:{names.replace(' ', '|')})[0-9]{{2}}(?:[ -]?[0-9A-Z]){{{length - 4}}}" for length, names in _LENGTHS
 )
 _AFTER: Final = rb"(?![\w@]|[.-]\w)"
+_NO_SIGNS: Final = str.maketrans("", "", " -")
+#: Letters as ISO 13616 counts them, from 10.
+_NUMBERS: Final = {ord("A") + n: str(10 + n) for n in range(26)}
 
 _LABEL: Final = rb"[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,61}[A-Za-z0-9\x80-\xff])?"
 #: RFC 5321, 4.5.3.1: 64 bytes before the @.  Quotes and comments (RFC 5322) are in nobody's address.
@@ -42,12 +45,11 @@ _SAYS_COIN: Final = re.compile(rb"(?i)wallet|ether|\beth\b|crypto|erc-?20|metama
 
 def is_iban(match: re.Match[bytes]) -> bool:
     """ISO 13616: 97 divides it with one remaining, and the account has the structure of its country."""
-    plain = match[0].decode().translate(str.maketrans("", "", " -"))
+    plain = match[0].decode().translate(_NO_SIGNS)
     if plain not in (plain.upper(), plain.lower()):
         return False
     plain = plain.upper()
-    number = int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4]))
-    if not begins(match.string, match.start()) or number % 97 != 1:
+    if int((plain[4:] + plain[:4]).translate(_NUMBERS)) % 97 != 1:
         return False
     return bool(iban.is_valid(plain, check_country=False))
 
@@ -78,8 +80,6 @@ def is_wallet(match: re.Match[bytes]) -> bool:
     Wallets write Ethereum addresses in the mixed case of EIP-55; other hexadecimal numbers are in one case.
     """
     value = match[0]
-    if not begins(match.string, match.start()):
-        return False
     if value.startswith(b"0x"):
         digits = value[2:]
         mixed = digits.lower() != digits != digits.upper()
@@ -117,10 +117,13 @@ def _is_bech32(value: str) -> bool:
 
 IBAN: Final = (
     Pattern(
-        "iban", b"(?i:" + _BY_LENGTH.encode() + b")" + _AFTER, longest=72, accept=is_iban,
+        "iban", BEGINS + b"(?=[A-Za-z]{2}[0-9]{2})(?i:" + _BY_LENGTH.encode() + b")" + _AFTER, longest=72,
+        accept=is_iban,
         trigger=_EDGE + b"(?i:" + _COUNTRIES.encode() + rb")\d\d(?:[ -]?[0-9A-Za-z]){11}",
     ),
 )  # fmt: skip
 EMAIL: Final = (Pattern("email", _EMAIL, longest=320, accept=is_email, trigger=_EMAIL_TRIGGER),)
 _WALLET: Final = b"(?:" + _COIN + b")"
-CRYPTO: Final = (Pattern("crypto", _WALLET + rb"(?!\w)", longest=80, accept=is_wallet, trigger=_EDGE + _WALLET),)
+CRYPTO: Final = (
+    Pattern("crypto", BEGINS + _WALLET + rb"(?!\w)", longest=80, accept=is_wallet, trigger=_EDGE + _WALLET),
+)

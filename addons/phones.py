@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
-from addons.near import Named, begins
-from addons.scan import Pattern
+from addons.near import BEGINS, Named
+from addons.scan import Pattern, shortest
 
 #: E.164: at most 15 digits; with spaces, dashes, dots, slashes and parentheses between.
 _REST: Final = rb"(?:[ ./-]{0,2}\(?\d\)?){6,14}(?![\w@]|[.:/-]\d|-\w)"
@@ -113,11 +113,11 @@ def patterns(among: tuple[str, ...]) -> list[Pattern]:
 
     def grouped(match: re.Match[bytes]) -> bool:
         digits = _digits(match[0])
-        return begins(match.string, match.start()) and _varied(digits) and is_national(digits, among)
+        return _varied(digits) and is_national(digits, among)
 
     return [
         Pattern("phone", _INTERNATIONAL, longest=64, accept=_international, trigger=_PLUS),
-        Pattern("phone", _GROUPED, longest=32, accept=grouped),
+        Pattern("phone", BEGINS + b"(?:" + _GROUPED + b")", longest=32, accept=grouped, trigger=shortest(_GROUPED)),
     ]
 
 

@@ -13,6 +13,7 @@ further than `LOOK` bytes to either side, or use `^`, `$` and `\Z`, which mean t
 import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from addons.engines import (
@@ -75,6 +76,19 @@ def _places(word: bytes, text: bytes) -> Iterator[int]:
 def _overlapping(expression: re.Pattern[bytes], text: bytes, at: int, stop: int) -> Iterator[re.Match[bytes]]:
     """Yield a match for each start that has one."""
     while match := expression.search(text, at, stop):
+        yield match
+        at = match.start() + 1
+
+
+def _after_signs(
+    rule: Pattern, expression: re.Pattern[bytes], text: bytes, at: int, stop: int
+) -> Iterator[re.Match[bytes]]:
+    """Yield the same, and skip what has no sign of a match."""
+    signs = re.compile(rule.sign)
+    while sign := signs.search(text, at, stop):
+        match = expression.search(text, max(at, sign.start() - rule.lead), stop)
+        if not match:
+            return
         yield match
         at = match.start() + 1
 
@@ -158,15 +172,16 @@ class Stream:
             # A match begins with a keyword: to find those takes a tenth of the time that `search` needs at each byte.
             window = text[at : final + self._set.widths[pattern]].lower()
             starts = sorted({at + place for word in rule.keywords for place in _places(word, window)})
-            tried = (expression.match(text, start, stop) for start in starts)
-            matches = (match for match in tried if match)
+            matches = filter(None, map(expression.match, repeat(text), starts, repeat(stop)))
         else:
-            matches = _overlapping(expression, text, at, stop)
+            matches = (_after_signs(rule, expression, text, at, stop) if rule.sign else
+                       _overlapping(expression, text, at, stop))
         for match in matches:
             if match.start() > final or (rule.enough and self._hits.get(pattern, 0) >= rule.enough):
                 break
+            if not (said := rule.accept(match)):
+                continue
             start, end = match.span(group(match))
-            said = rule.accept(match)
             for name, until in ((("", end),) if said is True else said or ()):
                 self._hits[pattern] = self._hits.get(pattern, 0) + 1
                 value = text[start:until]

@@ -14,7 +14,8 @@ TOKEN = Pattern("token", rb"(?<![a-z0-9])tok_[a-z0-9]{8,20}(?![a-z0-9])", (b"tok
 NAMED = Pattern("named", rb"(?i:secret)[ \w]{0,9}[=:] ?([a-z0-9]{6,40})(?![a-z0-9])", (b"secret",), longest=80)
 MIDDLE = Pattern("middle", rb"(?<!\d)\d{3,5}:AA[a-z]{4}(?![a-z])", (b":aa",), before=5, longest=12)
 LONG = Pattern("long", rb"<<[a-z\n]{1,1500}>>", (b"<<",), longest=1504)
-PATTERNS = (TOKEN, NAMED, MIDDLE, LONG)
+SIGNED = Pattern("signed", rb"(?<![a-z])[a-z]{0,9}#\d{8}(?!\d)", (b"#",), before=9, longest=18, sign=rb"#", lead=9)
+PATTERNS = (TOKEN, NAMED, MIDDLE, LONG, SIGNED)
 
 
 def hits(patterns: PatternSet, data: bytes, size: int) -> list[Hit]:
@@ -36,6 +37,8 @@ def hits(patterns: PatternSet, data: bytes, size: int) -> list[Hit]:
         pytest.param(b"12345:AAabcd 123456:AAabcd", ["12345:AAabcd"], id="keyword in the middle"),
         pytest.param(b"<<" + b"a" * 1500 + b">>", ["<<" + "a" * 1500 + ">>"], id="longest"),
         pytest.param(b"<<" + b"a" * 1501 + b">>", [], id="longer than longest"),
+        pytest.param(b"abc#12345678 #23456789 #3", ["abc#12345678", "#23456789"], id="by its sign"),
+        pytest.param(b"abc #12 " * 300 + b"d#12345678", ["d#12345678"], id="behind a flood of signs"),
     ],
 )
 def test_hits(engine: Callable[..., Engine], text: bytes, found: list[str], size: int) -> None:
@@ -47,7 +50,7 @@ def test_hits(engine: Callable[..., Engine], text: bytes, found: list[str], size
 def test_random_texts(engine: Callable[..., Engine]) -> None:
     """Pieces of matches in random order: every engine and every cut agree with `re` on the whole text."""
     dice, patterns = random.Random(7), PatternSet(PATTERNS, engine)
-    pieces = [b"tok_", b"abcdefgh", b"secret", b" = ", b": ", b"123", b":AA", b"abcd", b"<<", b">>", b" ", b"-" * 900]
+    pieces = [b"tok_", b"abcdefgh", b"secret", b" = ", b": ", b"123", b":AA", b"abcd", b"<<", b">>", b" ", b"-" * 900, b"#", b"12345678"]
     for _ in range(4):
         text = b"".join(dice.choices(pieces, k=300))
         expected = sorted(

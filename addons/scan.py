@@ -44,6 +44,8 @@ def group(match: re.Match[bytes]) -> int:
     return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
 
 
+#: Stands behind the last byte of a text: what asks for no letter there has none.
+BEHIND: Final = b"\n"
 #: What a spelling may change.
 _SIGNS: Final = re.compile(rb"%[0-9A-Fa-f]{2}|[^0-9A-Za-z\x80-\xff]+")
 
@@ -124,15 +126,17 @@ class Stream:
         """Return the hits that are now certain, in the order of their values; b"" ends the text."""
         if self._trigger is None:
             return []
-        for pattern, low, high in self._trigger(data):
+        for pattern, low, high in self._trigger(data or BEHIND):
             self._add(pattern, low, high)
         if not data:
+            for pattern, low, high in self._trigger(b""):
+                self._add(pattern, low, high)
             self._trigger = None
         base = self._seen - len(self._tail)
         self._seen += len(data)
         horizon = self._seen - REACH if data else self._seen
         if self._waiting:
-            text = self._tail + data
+            text = self._tail + (data or BEHIND)
             for pattern in sorted(self._waiting):
                 self._judge(pattern, text, base, horizon)
         self._tail = data[-CARRY:] if len(data) >= CARRY else (self._tail + data)[-CARRY:]
@@ -184,6 +188,7 @@ class Stream:
             start, end = match.span(group(match))
             for name, until in ((("", end),) if said is True else said or ()):
                 self._hits[pattern] = self._hits.get(pattern, 0) + 1
+                until = min(until, self._seen - base)
                 value = text[start:until]
                 insort(self._found, Hit(base + start, pattern, base + until, value[:8], mark(value), name))
 

@@ -38,6 +38,7 @@ NAMING = Naming([
 @pytest.mark.parametrize(("text", "found"), [
     pytest.param(b"ssn 1234", ["short 1234"], id="a word before"),
     pytest.param(b"1234 is my ssn.", ["short 1234"], id="a word behind"),
+    pytest.param(b"1234 is my ssn", ["short 1234"], id="a word behind, and nothing more"),
     pytest.param(b"tax_id=1234", ["other 1234", "short 1234"], id="one word, two kinds"),
     pytest.param(b"ssn 1235", [], id="fails its check"),
     pytest.param(b"Polish tax 1234", ["other 1234"], id="an adjective"),

@@ -15,7 +15,8 @@ NAMED = Pattern("named", rb"(?i:secret)[ \w]{0,9}[=:] ?([a-z0-9]{6,40})(?![a-z0-
 MIDDLE = Pattern("middle", rb"(?<!\d)\d{3,5}:AA[a-z]{4}(?![a-z])", (b":aa",), before=5, longest=12)
 LONG = Pattern("long", rb"<<[a-z\n]{1,1500}>>", (b"<<",), longest=1504)
 SIGNED = Pattern("signed", rb"(?<![a-z])[a-z]{0,9}#\d{8}(?!\d)", (b"#",), before=9, longest=18, sign=rb"#", lead=9)
-PATTERNS = (TOKEN, NAMED, MIDDLE, LONG, SIGNED)
+ALONE = Pattern("alone", rb"yes[^a-z][\s]?", (b"yes",), longest=5)
+PATTERNS = (TOKEN, NAMED, MIDDLE, LONG, SIGNED, ALONE)
 
 
 def hits(patterns: PatternSet, data: bytes, size: int) -> list[Hit]:
@@ -39,12 +40,13 @@ def hits(patterns: PatternSet, data: bytes, size: int) -> list[Hit]:
         pytest.param(b"<<" + b"a" * 1501 + b">>", [], id="longer than longest"),
         pytest.param(b"abc#12345678 #23456789 #3", ["abc#12345678", "#23456789"], id="by its sign"),
         pytest.param(b"abc #12 " * 300 + b"d#12345678", ["d#12345678"], id="behind a flood of signs"),
+        pytest.param(b"yes  yesterday yes", ["yes  ", "yes"], id="no letter behind it, at the end too"),
     ],
 )
 def test_hits(engine: Callable[..., Engine], text: bytes, found: list[str], size: int) -> None:
     got = hits(PatternSet(PATTERNS, engine), text, size)
     assert [text[hit.start : hit.end].decode() for hit in got] == found
-    assert all(hit.head == text[hit.start : hit.start + 8] for hit in got)
+    assert all(hit.head == text[hit.start : min(hit.end, hit.start + 8)] for hit in got)
 
 
 def test_random_texts(engine: Callable[..., Engine]) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 from proxy import ports
 
@@ -20,6 +21,7 @@ ATTEMPT_DELAY = 0.25
 type Address = tuple[str, int]
 
 
+@lru_cache(1024)    # the same few come again and again
 def plain(address: str) -> str:
     """An IPv4 address also where a dual-stack socket shows it as mapped, without a scope id."""
     parsed = ipaddress.ip_address(address.partition("%")[0])

@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from redirector.plan import NO_UID, Connection, Endpoint
 
@@ -34,6 +35,7 @@ _TIME_WAIT = 3
 _ANY = bytes(4) + b"\xff" * 8
 
 
+@lru_cache(1024)    # the same few come again and again
 def plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The address without the IPv6 dress of an IPv4 one, and without a zone."""
     ip = ipaddress.ip_address(address.partition("%")[0])

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -39,7 +40,11 @@ class ProtocolError(ValueError):
 def _check_endpoint(name: str, value: Endpoint) -> None:
     require(isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and is_int(value[1], 0, 65535),
             f"{name}: not an address and a port: {value!r}")
-    ipaddress.ip_address(value[0])
+    _address(value[0])
+
+
+#: Of one client the same few come again and again.
+_address = lru_cache(1024)(ipaddress.ip_address)
 
 
 def _check_text(name: str, value: object, limit: int) -> None:
@@ -198,7 +203,8 @@ def encode(message: Message) -> bytes:
 
 def clip(text: str, limit: int) -> str:
     """At most `limit` bytes, and nothing that a terminal or a JSON line would take for more than text."""
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    shown = text if text.isprintable() else "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     return shown.encode()[:limit].decode(errors="ignore")
 
 

@@ -24,7 +24,7 @@ version: 1
 tls: {{upstream: {{trusted_ca: {roots}}}}}
 limits: {{answer: 2, hello: 3}}
 filters:
-  - {{id: no-secrets, use: secrets.Secrets, with: {{action: redact, responses: true}}}}
+  - {{id: no-secrets, use: secrets.Secrets, with: {{action: redact, responses: true, credentials_headers: true}}}}
   - {{id: no-cards, use: cards.Cards, with: {{action: redact}}}}
   - {{id: whole, use: ./mine.py:Whole, when: ~u /whole, buffer: 100000}}
 """
@@ -138,6 +138,26 @@ def test_docx(proxy, origin, runs):
     assert "".join(text.text for text in texts) == "the key is " + STARS.decode() + " indeed"
 
 
+SHEET = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+TYPES = b'<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"/>'
+
+
+@pytest.mark.parametrize(("name", "others", "text"), [
+    pytest.param("xl/sharedStrings.xml", ("xl/workbook.xml", "xl/worksheets/sheet1.xml"),
+                 b'<sst xmlns="' + SHEET + b'"><si><t>the key is %s</t></si></sst>', id="xlsx, shared"),
+    pytest.param("xl/worksheets/sheet1.xml", ("xl/workbook.xml",),
+                 b'<worksheet xmlns="' + SHEET + b'"><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>the key is %s'
+                 b"</t></is></c></row></sheetData></worksheet>", id="xlsx, inline"),
+    pytest.param("ppt/slides/slide1.xml", ("ppt/presentation.xml",),
+                 b'<p:sld xmlns:p="p" xmlns:a="a"><a:p><a:r><a:t>the key is %s</a:t></a:r></a:p></p:sld>', id="pptx"),
+])
+def test_other_documents(proxy, origin, name, others, text):
+    made = {"[Content_Types].xml": TYPES, **dict.fromkeys(others, b"<a/>"), name: text % KEY}
+    found = zipfile.ZipFile(io.BytesIO(sent(proxy, origin, packed(made))))
+    assert found.testzip() is None
+    assert {each: found.read(each) for each in found.namelist()} == made | {name: text % STARS}
+
+
 def test_what_a_later_filter_collects_is_masked(proxy, origin):
     assert sent(proxy, origin, TEXT + KEY + b" end", path="/whole") == TEXT + STARS + b" end"
     body = gzip.compress(TEXT + KEY + b" end")
@@ -154,8 +174,10 @@ def test_signed(proxy, origin, header):
 
 
 def test_url_and_header(proxy, origin):
-    head = b"GET /a?key=" + KEY + b"&b=1 HTTP/1.1\r\nhost: origin.test\r\nx-key: " + KEY + b"\r\n\r\n"
+    head = (b"GET /a?key=" + KEY + b"&b=1 HTTP/1.1\r\nhost: origin.test\r\nx-key: " + KEY + b"\r\n"
+            b"cookie: a=1; key=" + KEY + b"; b=2\r\n\r\n")
     assert proxy.ask(origin, head).status == 200
+    assert b"cookie: a=1; key=" + STARS + b"; b=2\r\n" in bytes(origin.record).lower().replace(KEY.lower(), KEY)
     assert b"GET /a?key=" + STARS + b"&b=1 " in origin.record
     assert KEY not in origin.record
 

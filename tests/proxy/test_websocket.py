@@ -15,12 +15,14 @@ from wsproto.extensions import PerMessageDeflate
 from tests.proxy.conftest import running
 
 KEY = "AKIA" + "4QXB7ZKLMRTW2NPD"
+STARS = "*" * len(KEY)
 POLICY = """\
 version: 1
 tls: {{upstream: {{trusted_ca: {roots}}}}}
 limits: {{answer: 2, hello: 2}}
 filters:
-  - {{id: no-secrets, use: secrets.Secrets, deadline: 5000, when: "!~u answers"}}
+  - {{id: no-secrets, use: secrets.Secrets, deadline: 5000, when: "!~u answers & !~u masked"}}
+  - {{id: masking, use: secrets.Secrets, with: {{action: redact, responses: true}}, deadline: 5000, when: ~u masked}}
   - {{id: nor-in-answers, use: secrets.Secrets, with: {{responses: true}}, deadline: 5000, when: ~u answers}}
   - {{id: slow, use: ./mine.py:Slow, when: ~u slow, deadline: 5000}}
 """
@@ -44,7 +46,7 @@ class Server:
         self.messages, self.code = [], None
         self.deflate = False
         self._end = threading.Event()
-        origin.paths["/ws"] = origin.paths["/slow"] = self
+        origin.paths["/ws"] = origin.paths["/slow"] = origin.paths["/masked"] = self
 
     def __call__(self, sock: socket.socket):
         extensions = "sec-websocket-extensions: permessage-deflate\r\n" if self.deflate else ""
@@ -95,6 +97,15 @@ class Client:
                 return event
             self.ws.receive_data(self.sock.recv(65536) or None)
 
+    def message(self):
+        """A whole one, in however many fragments it comes."""
+        got = self.next()
+        whole = got.data
+        while not got.message_finished:
+            got = self.next()
+            whole += got.data
+        return whole
+
     def send(self, event):
         self.sock.sendall(self.ws.send(event))
 
@@ -113,12 +124,7 @@ def test_messages_pass(proxy, origin, server, deflate):
     client = Client(proxy, origin, deflate=deflate)
     for message in (TextMessage("hello"), BytesMessage(b"\0\1" * 50_000), TextMessage("")):
         client.send(message)
-        got = client.next()
-        whole = got.data
-        while not got.message_finished:
-            got = client.next()
-            whole += got.data
-        assert whole == message.data
+        assert client.message() == message.data
     client.send(Ping(b"x"))
     assert isinstance(client.next(), Pong)
 
@@ -138,6 +144,35 @@ def test_secret_ends_both_sides(proxy, origin, server, deflate, pieces):
     assert (server.messages, server.code) == ([], 1008)
     event = proxy.events()[-1]
     assert (event["lockgate"]["verdict"], event["lockgate"]["filter"]) == ("block", "no-secrets")
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize(("pieces", "expected"), [
+    pytest.param([f"a {KEY} b"], f"a {STARS} b", id="text"),
+    pytest.param(["a " + KEY[:9], KEY[9:] + " b"], f"a {STARS} b", id="in fragments"),
+    pytest.param([f'{{"a": "\\u0041{KEY[1:]}"}}'], f'{{"a": "******{STARS[1:]}"}}', id="escaped"),
+    pytest.param([gzip.compress(KEY.encode())], STARS, id="compressed"),
+    pytest.param(["clean"], "clean", id="clean"),
+])
+def test_a_secret_is_masked_and_the_connection_goes_on(proxy, origin, server, deflate, pieces, expected):
+    server.deflate = deflate
+    client = Client(proxy, origin, deflate=deflate, path="/masked")
+    for number, piece in enumerate(pieces):
+        kind = TextMessage if isinstance(piece, str) else BytesMessage
+        client.send(kind(piece, message_finished=number == len(pieces) - 1))
+    heard = client.message()
+    assert (gzip.decompress(heard).decode() if isinstance(heard, bytes) else heard) == expected
+    assert KEY not in str(server.messages)
+    client.send(TextMessage("after"))
+    assert client.message() == "after"
+
+
+def test_a_secret_in_an_answer_is_masked(proxy, origin, server):
+    server.on = lambda ws, sock, event: isinstance(event, TextMessage) and sock.sendall(
+        ws.send(TextMessage(event.data.replace("?", KEY))))
+    client = Client(proxy, origin, path="/masked")
+    client.send(TextMessage("the key is ?"))
+    assert client.next().data == f"the key is {STARS}"
 
 
 def test_what_follows_a_blocked_message_does_not_pass(proxy, origin, server):

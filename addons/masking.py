@@ -38,6 +38,9 @@ _ESCAPE: Final = re.compile(_UNIT)
 _QUOTED: Final = re.compile(rb"(=(?:[0-9A-Fa-f]{2}|\r?\n))")
 #: Base64 in both alphabets, with line breaks.
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_-](?:[A-Za-z0-9+/_\r\n-]){18,}={0,2}")
+_BORDER: Final = re.compile(rb"[^A-Za-z0-9+/_=\r\n-]")
+#: Bytes searched for runs without yielding.
+STEP: Final = 64 * 1024
 _WORDS: Final = re.compile(rb"[a-z_\r\n-]+|[A-Z]?[a-z_-]+|[0-9a-f]+")
 
 _IS_ZERO: Final = b"\xff" + bytes(255)
@@ -89,13 +92,25 @@ def _narrow(text: bytes, spans: Spans, deep: Callable[[bytes], Work] | None) -> 
     if deep is None:
         return text
     out, at = list[bytes](), 0
-    for run in _RUN.finditer(text):
-        if _WORDS.fullmatch(run[0]):
-            continue
-        new = yield from _run(run[0], deep)
-        out += text[at : run.start()], new
-        at = run.end()
+    for start, stop in _windows(text):
+        for run in _RUN.finditer(text, start, stop):
+            if _WORDS.fullmatch(run[0]):
+                continue
+            new = yield from _run(run[0], deep)
+            out += text[at : run.start()], new
+            at = run.end()
+        yield
     return b"".join([*out, text[at:]])
+
+
+def _windows(text: bytes) -> Iterable[Span]:
+    """Pieces of a text that end where no run goes on."""
+    start = 0
+    while start < len(text):
+        border = _BORDER.search(text, start + STEP)
+        stop = border.start() if border else len(text)
+        yield start, stop
+        start = stop
 
 
 def _written(text: bytes, spans: Spans, depth: int, found: list[Span]) -> Generator[None, None, None]:
@@ -105,6 +120,7 @@ def _written(text: bytes, spans: Spans, depth: int, found: list[Span]) -> Genera
         return
     for split in _SPLITS:
         parts, values = split(text)
+        yield
         if len(parts) == 1:
             continue
         inner: list[Span] = []

@@ -1,9 +1,11 @@
 """Masks: of one length with what they hide, and of a form that keeps the text around them whole."""
 
 import base64
+import gzip
 
 import pytest
 
+from addons import repacking
 from addons.masking import filled, in_text
 
 VALUE = b"top-secret-value"
@@ -61,3 +63,19 @@ def test_in_base64(alphabet, line, skip):
         return b"xyz"[:skip] + b"\r\n".join(letters[at : at + line] for at in range(0, len(letters), line))
 
     assert masked(b"key: " + written(VALUE) + b" .") == b"key: " + written(b"*" * len(VALUE)) + b" ."
+
+
+@pytest.mark.parametrize("work", [
+    pytest.param(lambda text: in_text(text, nothing, lambda data: in_text(data, nothing)), id="a text"),
+    pytest.param(lambda text: repacking.body(gzip.compress(text), "gzip", nothing), id="one that is unpacked"),
+    pytest.param(lambda text: repacking.packed(text, "br"), id="one that is packed"),
+])
+def test_others_have_their_turn(work):
+    """A step is a window of a text at most, or one search of all of it."""
+    steps = sum(1 for _ in work(b"some words " * 100_000))
+    assert steps > 1_100_000 // (64 * 1024)
+
+
+def nothing(text):
+    yield
+    return []

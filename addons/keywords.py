@@ -63,7 +63,7 @@ class Keywords(LeakFilter):
     punctuation; only whole words (unless `part`).  `/regex/` is a regular expression, case and all.  `Falcon | 3 case`
     gives one a weight and options of its own.  When the weights of what was found reach `threshold`, that leads to
     `action`: `count: all` adds up every hit, `unique` each term once; with `near`, only hits that begin within so many
-    bytes of each other are added up.  The last hundred hits of a message count.
+    bytes of each other are added up.  At least the last hundred hits of a message count.
     """
 
     terms: tuple[str, ...] = ()
@@ -92,7 +92,14 @@ class Keywords(LeakFilter):
                 self._dictionary.add(term(line, case=self.case, part=self.part))
             except (ValueError, re.error) as error:
                 raise ValueError(f"{place}: {error}") from None
+        if self.threshold > (reach := self._reach()):
+            raise ValueError(f"threshold: {self.threshold:g} is never reached, {MOST} hits weigh {reach:g} at most")
         self._dictionary.compile()
+
+    def _reach(self) -> float:
+        """The most that the hits that count may weigh."""
+        weights = sorted(self._dictionary.weights.values(), reverse=True)
+        return sum(weights[:MOST]) if self.count == "unique" else MOST * weights[0]
 
     def scanner(self, where: str = "body") -> Finds:
         return _Finder(self._dictionary, where)

@@ -6,7 +6,7 @@ view of the body and of WebSocket messages, of what goes out and, where asked, o
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -204,6 +204,7 @@ class Message(Found):
         super().__init__(leaks.scanner)
         self._leaks, self._host, self._unreadable, self._piece = leaks, host, unreadable, piece
         self._found: list[Finding] = []
+        self._count = 0
         self._told: set[str] = set()
         self._masked: set[str] = set()          # rules whose findings are to be masked
         self._reason = ""
@@ -224,7 +225,13 @@ class Message(Found):
         new = self.due(place)
         if self.redacts:
             return self._all(new)
-        return self._weigh(new) if new else None
+        verdict = None
+        for batch in self._batches(new):
+            if (said := self._weigh(batch)) is not None:
+                verdict = said
+                if said.action is not Action.ALERT:
+                    break
+        return verdict
 
     @property
     def redacts(self) -> bool:
@@ -238,8 +245,7 @@ class Message(Found):
 
     def _all(self, new: list[Finding]) -> Verdict | None:
         """More than one verdict has room for, and in every view: each has to be masked where it is."""
-        verdicts = [self._weigh(new[at : at + BATCH]) for at in range(0, len(new), BATCH)]
-        said = [each for each in verdicts if each is not None]
+        said = [each for batch in self._batches(new) if (each := self._weigh(batch)) is not None]
         masks = [each for each in said if each.action is Action.REDACT]
         for each in masks:
             self._reason = each.reason
@@ -249,11 +255,21 @@ class Message(Found):
             return said[-1] if said else None
         return Verdict(Action.REDACT, self._reason, (*again, *(f for each in masks for f in each.findings)))
 
+    def _batches(self, new: list[Finding]) -> Iterator[list[Finding]]:
+        """The same pieces of all that is found, whatever came at a time: what is weighed together depends on that."""
+        at = 0
+        while at < len(new):
+            size = BATCH - self._count % BATCH
+            yield new[at : at + size]
+            at += size
+
     def _weigh(self, new: list[Finding]) -> Verdict | None:
-        enough = len(self._found) >= MOST
+        enough = self._count >= MOST
         verdict = self._leaks.weigh(self._found + new, self._host)
         self._found.extend(new)
-        del self._found[:-MOST]
+        self._count += len(new)
+        if not self._count % BATCH:
+            del self._found[:-MOST]
         if verdict is not None and verdict.action is Action.REDACT:     # what was let pass has left
             findings = tuple(each for each in verdict.findings if each in new)
             verdict = replace(verdict, findings=findings) if findings else None

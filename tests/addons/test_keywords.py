@@ -72,6 +72,10 @@ def test_one_form_of_two_terms() -> None:
         pytest.param({"threshold": 3, "near": 50}, "alpha " + "x" * 30 + " beta", Action.BLOCK, id="near"),
         pytest.param({"threshold": 3, "near": 50}, "alpha " + "x " * 900 + "alpha beta", Action.BLOCK, id="near, later"),
         pytest.param({"threshold": 1, "action": "alert"}, "alpha", Action.ALERT, id="alert"),
+        pytest.param({"threshold": 100}, "alpha xyz " * 99, None, id="many, and one too few"),
+        pytest.param({"threshold": 100}, "alpha xyz " * 100, Action.BLOCK, id="many"),
+        pytest.param({"threshold": 102}, "beta " + "alpha xyz " * 100, Action.BLOCK, id="many, and one long ago"),
+        pytest.param({"threshold": 190}, "alpha " * 1000, None, id="more, and too few at a time"),
     ],
 )
 def test_verdict(options: dict, text: str, action: Action | None, size: int) -> None:
@@ -105,6 +109,8 @@ def test_url() -> None:
         ({"terms": ("x",), "count": "some"}, "count"),
         ({"terms": ("x",), "threshold": 0}, "threshold"),
         ({"terms": ("x",), "near": -1}, "near"),
+        ({"terms": ("x", "y | 3"), "threshold": 301}, "301 is never reached, 100 hits weigh 300 at most"),
+        ({"terms": ("x", "y | 3"), "threshold": 5, "count": "unique"}, "5 is never reached, 100 hits weigh 4 at most"),
     ],
 )
 def test_bad_options(options: dict, says: str) -> None:

@@ -1,4 +1,8 @@
-"""What says where in a stream to look for matches: Hyperscan, or keywords.  See `scan.py` for how it is used."""
+"""What says where in a text to look for matches: Hyperscan, or keywords.  See `scan.py` for how it is used.
+
+Of a text that comes in pieces, an engine is shown each piece with the CARRY bytes before it, and remembers nothing: the
+state of a stream of Hyperscan would take 100 KB for the rules of `secrets`, of every text that is open.
+"""
 
 import importlib
 import re
@@ -16,13 +20,8 @@ LOOK: Final = 64
 #: What is kept of the text already seen: a position waits for REACH bytes, its match may begin `before` its keyword.
 CARRY: Final = REACH + 1024
 
-#: Scanners kept for use again.
-FREE: Final = 64
-
 #: From where to where (absolute, inclusive) matches of a pattern, given by its index, may begin.
 Region = tuple[int, int, int]
-#: Fed with the text in pieces, and at last with b"", after which it may serve another text.
-Trigger = Callable[[bytes], list[Region]]
 #: Where matches of the patterns end, as they are reported.
 Ends = defaultdict[int, list[int]]
 
@@ -62,9 +61,11 @@ class Pattern:
 
 
 class Engine(Protocol):
-    """Where to look; compiled once, opened for each stream."""
+    """Where to look; compiled once."""
 
-    def open(self) -> Trigger: ...
+    def look(self, text: bytes, known: int, base: int) -> list[Region]:
+        """Return where matches may begin that show behind the first `known` bytes of this piece of a text, which begins
+        at the place `base` of the whole."""
 
 
 class Perscan:
@@ -74,29 +75,15 @@ class Perscan:
         pyperscan = importlib.import_module("pyperscan")
         flag, self._go_on = pyperscan.Flag.PREFILTER, pyperscan.Scan.Continue
         self._reach = [(p.longest, p.ahead) for p in patterns]
-        self._on_match = self._reporting()
-        self._free: list[Trigger] = []
-        self._database = pyperscan.StreamDatabase(
+        self._ends: Ends = defaultdict(list)
+        database = pyperscan.BlockDatabase(
             *(pyperscan.Pattern(text, flag, tag=i) for i, text in _expressions(patterns))
         )
+        self._scanner = database.build(self._ends, self._reporting())
 
-    def open(self) -> Trigger:
-        if self._free:
-            return self._free.pop()
-        ends: Ends = defaultdict(list)
-        scanner = self._database.build(ends, self._on_match)
-
-        def trigger(data: bytes) -> list[Region]:
-            if data:
-                return _regions(scanner.scan, ends, self._reach, data)
-            # To make a scanner takes ten times as long as to scan the head of a request.
-            scanner.reset()
-            ends.clear()
-            if len(self._free) < FREE:
-                self._free.append(trigger)
-            return []
-
-        return trigger
+    def look(self, text: bytes, known: int, base: int) -> list[Region]:
+        self._scanner.scan(text)
+        return _regions(self._ends, self._reach, known, base)
 
     def _reporting(self) -> Callable[[Ends, int, int, int], object]:
         go_on = self._go_on
@@ -114,26 +101,17 @@ class Hyperscan:
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         hyperscan = importlib.import_module("hyperscan")
         self._reach = [(p.longest, p.ahead) for p in patterns]
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM)
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         self._database.compile(
             expressions=[text for _, text in _expressions(patterns)],
             ids=[i for i, _ in _expressions(patterns)],
             flags=[hyperscan.HS_FLAG_PREFILTER] * len(_expressions(patterns)),
         )
 
-    def open(self) -> Trigger:
+    def look(self, text: bytes, known: int, base: int) -> list[Region]:
         ends: Ends = defaultdict(list)
-        stream = self._database.stream(match_event_handler=self._on_match, context=ends)
-        stream.__enter__()
-
-        def trigger(data: bytes) -> list[Region]:
-            # The stream does not keep its database alive: this function does, by `self`.
-            if data:
-                return _regions(stream.scan, ends, self._reach, data)
-            stream.__exit__(None, None, None)
-            return []
-
-        return trigger
+        self._database.scan(text, match_event_handler=self._on_match, context=ends)
+        return _regions(ends, self._reach, known, base)
 
     @staticmethod
     def _on_match(pattern: int, _start: int, end: int, _flags: int, ends: Ends) -> None:
@@ -151,13 +129,12 @@ def shortest(regex: bytes) -> bytes:
     return re.sub(rb"\{([1-9]\d*),\d+\}(\)?)(?:\(\?!(?:[^()]|\(\?:[^()]*\))*\))?$", rb"{\1}\2", regex)
 
 
-def _regions(
-    scan: Callable[[bytes], object], ends: Ends, reach: list[tuple[int, int]], data: bytes
-) -> list[Region]:
-    scan(data)
-    if not ends:
-        return []
-    regions = [each for pattern, found in ends.items() for each in _joined(pattern, sorted(found), *reach[pattern])]
+def _regions(ends: Ends, reach: list[tuple[int, int]], known: int, base: int) -> list[Region]:
+    """Return the regions for these ends, and forget them.  What ends in what is known was reported when that came."""
+    regions: list[Region] = []
+    for pattern, found in ends.items():
+        if new := sorted(base + end for end in found if end > known):
+            regions += _joined(pattern, new, *reach[pattern])
     ends.clear()
     return regions
 
@@ -184,27 +161,16 @@ class Keywords:
                 self._used_by.setdefault(word, []).append((i, p.before, p.ahead))
         self._words = sorted(self._used_by)
         self._automaton = ahocorasick.BytesAhoCorasick(self._words or [b"\0never"])
-        self._overlap = max(map(len, self._words), default=1) - 1
         self._everywhere = [i for i, p in enumerate(patterns) if not p.keywords]
 
-    def open(self) -> Trigger:
-        seen, tail = 0, b""
-
-        def trigger(data: bytes) -> list[Region]:
-            nonlocal seen, tail
-            text = tail + data.lower()
-            base = seen - len(tail)
-            regions = [(i, 0, seen + len(data)) for i in self._everywhere]
-            for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
-                if end > len(tail):
-                    at = base + start
-                    used = self._used_by[self._words[number]]
-                    regions += [(i, max(0, at - before), at + ahead) for i, before, ahead in used]
-            seen += len(data)
-            tail = text[-self._overlap :] if self._overlap else b""
-            return regions
-
-        return trigger
+    def look(self, text: bytes, known: int, base: int) -> list[Region]:
+        regions = [(i, 0, base + len(text)) for i in self._everywhere]
+        for number, start, end in self._automaton.find_matches_as_indexes(text.lower(), overlapping=True):
+            if end > known:
+                at = base + start
+                used = self._used_by[self._words[number]]
+                regions += [(i, max(0, at - before), at + ahead) for i, before, ahead in used]
+        return regions
 
 
 def engine(patterns: Sequence[Pattern]) -> Engine:

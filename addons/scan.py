@@ -26,14 +26,13 @@ from addons.engines import (
     Pattern,
     Perscan,
     Region,
-    Trigger,
     engine,
     shortest,
 )
 
 __all__ = [
     "CARRY", "LOOK", "REACH", "Engine", "Hit", "Hyperscan", "Keywords", "Pattern", "PatternSet", "Perscan", "Region",
-    "Stream", "Trigger", "engine", "group", "shortest",
+    "Stream", "engine", "group", "shortest",
 ]  # fmt: skip
 
 
@@ -44,6 +43,11 @@ def group(match: re.Match[bytes]) -> int:
     return next((number for number in range(2, match.re.groups + 1) if match.start(number) >= 0), 0)
 
 
+#: Bytes that are looked at together: small pieces wait for each other, for a value is told of in time all the same,
+#: REACH and BATCH bytes behind its start.
+BATCH: Final = 256
+#: Bytes of a word that names a value, and what joins it; it may stand before the value or behind it.
+LABEL: Final = 256
 #: Stands behind the last byte of a text: what asks for no letter there has none.
 BEHIND: Final = b"\n"
 #: What a spelling may change.
@@ -103,19 +107,22 @@ class PatternSet:
         self.expressions = [re.compile(p.regex) for p in self.patterns]
         #: The longest keyword of each.
         self.widths = [max(map(len, p.keywords), default=0) for p in self.patterns]
+        #: Bytes before what is new that may be part of what the engine looks for.
+        self.back = min(CARRY, max((p.longest + p.before for p in self.patterns), default=0) + LOOK + LABEL)
         self._engine = kind(self.patterns)
 
     def stream(self) -> "Stream":
-        return Stream(self, self._engine.open())
+        return Stream(self, self._engine)
 
 
 class Stream:
     """One text, in pieces."""
 
-    def __init__(self, patterns: PatternSet, trigger: Trigger) -> None:
+    def __init__(self, patterns: PatternSet, engine: Engine) -> None:
         self._set = patterns
-        self._trigger: Trigger | None = trigger
+        self._engine: Engine | None = engine
         self._tail = b""
+        self._new = b""         # what has not been looked at
         self._seen = 0
         self._waiting: dict[int, list[tuple[int, int]]] = {}
         self._judged: dict[int, int] = {}
@@ -124,22 +131,25 @@ class Stream:
 
     def feed(self, data: bytes) -> list[Hit]:
         """Return the hits that are now certain, in the order of their values; b"" ends the text."""
-        if self._trigger is None:
+        if self._engine is None:
             return []
-        for pattern, low, high in self._trigger(data or BEHIND):
-            self._add(pattern, low, high)
-        if not data:
-            for pattern, low, high in self._trigger(b""):
-                self._add(pattern, low, high)
-            self._trigger = None
+        new, last = self._new + data, not data
+        if len(new) < BATCH and not last:
+            self._new = new
+            return []
+        self._new = b""
         base = self._seen - len(self._tail)
-        self._seen += len(data)
-        horizon = self._seen - REACH if data else self._seen
-        if self._waiting:
-            text = self._tail + (data or BEHIND)
-            for pattern in sorted(self._waiting):
-                self._judge(pattern, text, base, horizon)
-        self._tail = data[-CARRY:] if len(data) >= CARRY else (self._tail + data)[-CARRY:]
+        text = self._tail + new + BEHIND if last else self._tail + new
+        begin = max(0, len(self._tail) - self._set.back)
+        for pattern, low, high in self._engine.look(text[begin:], len(self._tail) - begin, base + begin):
+            self._add(pattern, low, high)
+        if last:
+            self._engine = None
+        self._seen += len(new)
+        horizon = self._seen if last else self._seen - REACH
+        for pattern in sorted(self._waiting):
+            self._judge(pattern, text, base, horizon)
+        self._tail = text[-CARRY:]
         return self._due(horizon)
 
     def _add(self, pattern: int, low: int, high: int) -> None:

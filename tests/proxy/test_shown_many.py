@@ -16,7 +16,7 @@ from tests.proxy.sink import sinking
 
 MANY = 1000 if os.environ.get("FULL") else 60
 #: Bytes that the worker may grow by for one upload that goes on: connections, TLS and held bytes, scanners and views.
-EACH = 256 * 1024
+EACH = 96 * 1024
 #: Bytes of each that have been sent when the worker is measured.
 SENT = 4 * CHUNK
 POLICY = """\
